@@ -102,9 +102,7 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
         if isinstance(value, str) and value.isascii() and value.lstrip("-").isdigit():
             value = int(value)  # from the environment
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(
-                f"must be a whole number from {low} to {high}, not {json.dumps(value, default=str)}"
-            )
+            raise ValueError(f"must be a whole number from {low} to {high}, not {json.dumps(value, default=str)}")
         return value
 
     return read
@@ -150,11 +148,7 @@ class Many:
     def __call__(self, value: object) -> tuple[Any, ...]:
         """Return the items. Raises `ValueError` naming the first that is wrong."""
         if isinstance(value, str):
-            value = (
-                json.loads(value)
-                if value.startswith("[")
-                else [part.strip() for part in value.split(",") if part]
-            )
+            value = json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part]
         if not isinstance(value, list):
             raise ValueError(f"must be a list, not {json.dumps(value, default=str)}")  # noqa: TRY004 - one kind of error
         if len(value) < self.at_least:
@@ -283,16 +277,12 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     problems = _unknown_sections(document)
     problems += _override(document, environ)
     sections = {
-        name: _section(name, kind, document.get(name, {}), problems)
-        for name, kind in _SECTIONS.items()
-        if kind
+        name: _section(name, kind, document.get(name, {}), problems) for name, kind in _SECTIONS.items() if kind
     }
     if problems:
         raise SettingsError(problems)
     directory = base / sections["state"].directory
-    return Settings(
-        **sections | {"state": State(directory.resolve()), "source": path.absolute() if path else None}
-    )
+    return Settings(**sections | {"state": State(directory.resolve()), "source": path.absolute() if path else None})
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -305,11 +295,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _unknown_sections(document: dict[str, Any]) -> list[str]:
-    return [
-        f"{name}: unknown section; there are {', '.join(_SECTIONS)}"
-        for name in document
-        if name not in _SECTIONS
-    ]
+    return [f"{name}: unknown section; there are {', '.join(_SECTIONS)}" for name in document if name not in _SECTIONS]
 
 
 def _override(document: dict[str, Any], environ: Mapping[str, str]) -> list[str]:

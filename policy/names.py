@@ -36,8 +36,7 @@ def normalise(text: str) -> str:
     name = text.lower()
     if not name.isascii():
         name = _to_a_labels(name)
-    if name.endswith("."):
-        name = name[:-1]
+    name = name.removesuffix(".")
     if len(name) > MAX_NAME or _NAME.fullmatch(name) is None:
         raise InvalidNameError(f"not a domain name: {text[:80]!r}")
     if name[name.rfind(".") + 1 :].isdigit():
@@ -49,9 +48,7 @@ def _to_a_labels(name: str) -> str:
     # Labels that are already ASCII are left alone: names in use carry underscores, which IDNA refuses.
     labels = name.translate(_IDEOGRAPHIC_DOTS).split(".")
     try:
-        return ".".join(
-            label if label.isascii() else idna.encode(label, uts46=True).decode() for label in labels
-        )
+        return ".".join(label if label.isascii() else idna.encode(label, uts46=True).decode() for label in labels)
     except (idna.IDNAError, UnicodeError) as error:
         raise InvalidNameError(f"not a domain name: {name[:80]!r}") from error
 

@@ -56,6 +56,4 @@ class Rule(NamedTuple):
             modifiers.append("dnstype=" + "|".join(types))
         if unless:
             modifiers.append("denyallow=" + "|".join(unless))
-        return (
-            ("@@" if action is Action.ALLOW else "") + body + ("$" + ",".join(modifiers) if modifiers else "")
-        )
+        return ("@@" if action is Action.ALLOW else "") + body + ("$" + ",".join(modifiers) if modifiers else "")

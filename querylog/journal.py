@@ -218,9 +218,7 @@ def _pack_lookups(pending: list[tuple[int, int, int]], now: int) -> bytes:
     try:
         return b"".join([pack(time, client, decision, now - time) for time, client, decision in pending])
     except error:  # the clock was set back: a duration below zero
-        return b"".join(
-            [pack(time, client, decision, max(0, now - time)) for time, client, decision in pending]
-        )
+        return b"".join([pack(time, client, decision, max(0, now - time)) for time, client, decision in pending])
 
 
 def _write_whole(fd: int, data: bytes) -> None:
@@ -273,14 +271,14 @@ class SegmentReader:
         if len(head) < len(MAGIC) + _LENGTH.size or not head.startswith(MAGIC):
             self._file.close()
             raise NotAJournalError(f"{path} is no journal segment")
-        (length,) = _LENGTH.unpack_from(head, len(MAGIC))
+        length: int = _LENGTH.unpack_from(head, len(MAGIC))[0]
         try:
             about = json.loads(self._file.read(length))
             self.node = str(about["node"])
         except (ValueError, KeyError, TypeError) as problem:
             self._file.close()
             raise NotAJournalError(f"{path} is no journal segment: its head is damaged") from problem
-        self.offset = len(head) + length
+        self.offset: int = len(head) + length
         """Where the next batch begins."""
 
     def batches(self) -> Iterator[Batch]:

@@ -1,0 +1,96 @@
+"""Who wins: one function from a name and a client's scope to a `Verdict`.
+
+From first to last: a live exception; the categories that the group blocks, the most severe first; otherwise allowed.
+"""
+
+from typing import NamedTuple
+
+from policy.index import Match
+from policy.names import is_within
+from policy.rules import Action, Traits
+from policy.snapshot import ClientScope, Snapshot
+
+
+class Verdict(NamedTuple):
+    """What was decided, and what decided it. Text is empty and the id 0 where nothing did."""
+
+    verdict: str
+    """``allowed``, ``blocked`` or ``exception`` (allowed by one)."""
+    category: str = ""
+    source: str = ""
+    rule: str = ""
+    clause: str = ""
+    exception_id: int = 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """Tell whether the name is sunk."""
+        return self.verdict == "blocked"
+
+
+ALLOWED = Verdict("allowed")
+
+
+def decide(snapshot: Snapshot, scope: ClientScope, name: str, qtype: str, now: int) -> Verdict:
+    """Decide a lookup: the name in normal form, the type as text, the time in microseconds since the epoch."""
+    exception = scope.exception_for(name, now)
+    if exception is not None:
+        rule = exception.domain if exception.exact else f"||{exception.domain}^"
+        if exception.allows:
+            return Verdict("exception", rule=f"@@{rule}", exception_id=exception.id)
+        return Verdict("blocked", rule=rule, exception_id=exception.id)
+    matches = snapshot.index.match(name)
+    if not matches:
+        return ALLOWED
+    return _by_lists(snapshot, scope, [match for match in matches if _applies(match.rule.traits, name, qtype)])
+
+
+def _by_lists(snapshot: Snapshot, scope: ClientScope, matches: list[Match]) -> Verdict:
+    """Decide by categories: one blocks when a source of it blocks and nothing allows."""
+    sources, categories = snapshot.sources, snapshot.categories
+    blocks: dict[str, list[Match]] = {}
+    allows: dict[str, list[Match]] = {}
+    everywhere: list[Match] = []  # allowed by a category that allows: acts on all
+    for match in matches:
+        category = categories[sources[match.source].category]
+        if category.kind == "allow":
+            everywhere.append(match)
+        else:
+            side = allows if match.rule.traits.action is Action.ALLOW else blocks
+            side.setdefault(category.key, []).append(match)
+    lifted: Match | None = None
+    for key in scope.group.blocked:
+        if key not in blocks:
+            continue
+        allow = _overriding(allows.get(key, []) + everywhere, blocks[key])
+        if allow is None:
+            return _verdict("blocked", _strongest(blocks[key]), snapshot)
+        lifted = lifted or allow
+    return _verdict("allowed", lifted, snapshot) if lifted else ALLOWED
+
+
+def _overriding(allows: list[Match], blocks: list[Match]) -> Match | None:
+    """Return the allow rule that lifts the blocks: any does, but only an important one lifts an important block."""
+    if any(match.rule.traits.important for match in blocks):
+        allows = [match for match in allows if match.rule.traits.important]
+    return _strongest(allows) if allows else None
+
+
+def _strongest(matches: list[Match]) -> Match:
+    """Return the rule to name: an important one, then one for a name, then the longest."""
+    return max(matches, key=lambda m: (m.rule.traits.important, not m.rule.pattern, len(m.rule.name)))
+
+
+def _verdict(verdict: str, match: Match, snapshot: Snapshot) -> Verdict:
+    source = snapshot.sources[match.source]
+    clause = snapshot.categories[source.category].clause
+    return Verdict(verdict, source.category, source.key, str(match.rule), clause)
+
+
+def _applies(traits: Traits, name: str, qtype: str) -> bool:
+    """Tell whether a rule that covers the name holds for the type and spares no subtree around the name."""
+    if traits.types:
+        others = traits.types[0].startswith("~")
+        if (f"~{qtype}" in traits.types) if others else (qtype not in traits.types):
+            return False
+    return not any(is_within(name, subtree) for subtree in traits.unless)

@@ -1,0 +1,153 @@
+"""The compiled index: which lists hold a name or one of its parents.
+
+One immutable file, memory-mapped, so that all workers share one copy in the page cache::
+
+    magic "HMI1", u32 CRC-32 of all that follows the head, u32 length of the head, head (JSON), padding,
+    trie (marisa), padding, listing numbers (u16 or u32, one a key, by the trie's key number)
+
+A listing is the set of (source, traits) that name a key. There are few distinct ones, so the array holds numbers.
+Knows nothing of groups or exceptions: what a match means is `policy.decide`'s.
+"""
+
+import json
+import mmap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from struct import Struct
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import marisa_trie
+import re2
+
+from policy.names import key_of, name_of
+from policy.rules import Action, Rule, Scope, Traits
+
+MAGIC = b"HMI1"
+ALIGNMENT = 8
+START = Struct("<4sII")
+
+
+class CorruptIndexError(Exception):
+    """The file is no index, or not the one that was written."""
+
+
+class Match(NamedTuple):
+    """A rule of a list that covers the name asked for."""
+
+    rule: Rule
+    source: int
+    """The source's number, as in the snapshot."""
+
+
+class Pattern(NamedTuple):
+    """A regular expression of a list."""
+
+    expression: str
+    source: int
+    traits: Traits
+
+
+class Index:
+    """Finds the rules that cover a name."""
+
+    def __init__(self, data: memoryview) -> None:
+        """Map an index's bytes, which must stay as they are. Raises `CorruptIndexError`."""
+        self._data = data
+        head, body = read_head(data)
+        try:
+            self.names: int = head["names"]
+            """How many distinct names are listed."""
+            traits = [traits_from(item) for item in head["traits"]]
+            self._listings: list[tuple[tuple[int, Traits], ...]] = [
+                tuple((source, traits[number]) for source, number in listing) for listing in head["listings"]
+            ]
+            self._patterns = [Pattern(text, source, traits[number]) for text, source, number in head["patterns"]]
+            trie_length, width = head["trie_length"], head["width"]
+        except (KeyError, TypeError, ValueError, IndexError) as problem:
+            raise CorruptIndexError("the index's head is damaged") from problem
+        numbers = body + _padded(trie_length)
+        if len(data) != numbers + self.names * width:
+            raise CorruptIndexError("the index is cut short")
+        self._numbers: Sequence[int] = data[numbers:].cast("H" if width == 2 else "I")
+        self._trie = marisa_trie.Trie()
+        self._trie.map(data[body : body + trie_length])
+        self._pattern_set = _compile([pattern.expression for pattern in self._patterns])
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = False) -> "Index":
+        """Map an index file; `verify` reads it whole against its checksum. Raises `CorruptIndexError`, `OSError`."""
+        with path.open("rb") as file:
+            if path.stat().st_size < START.size:
+                raise CorruptIndexError("the index is empty")
+            data = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        if verify:
+            read_head(data)
+            if crc32(data[START.size :]) != START.unpack_from(data)[1]:
+                raise CorruptIndexError("the index's checksum is wrong")
+        return cls(data)
+
+    def match(self, name: str) -> list[Match]:
+        """Return the rules that cover a name in normal form, whatever they do; parents' rules first."""
+        key = key_of(name)
+        found = list(self._matches(key)) if self._trie.prefixes(key) else []
+        if self._pattern_set is not None:
+            for number in self._pattern_set.Match(name):
+                pattern = self._patterns[number]
+                found.append(Match(Rule(pattern.expression, pattern.traits, pattern=True), pattern.source))
+        return found
+
+    def _matches(self, key: str) -> Iterator[Match]:
+        for prefix, number in self._trie.iter_prefixes_with_ids(key):
+            at_apex = len(prefix) == len(key)
+            for source, traits in self._listings[self._numbers[number]]:
+                if traits.scope is Scope.SUBTREE or (traits.scope is Scope.EXACT) == at_apex:
+                    yield Match(Rule(name_of(prefix), traits), source)
+
+
+def read_head(data: memoryview) -> tuple[dict[str, Any], int]:
+    """Return an index's head and where its body begins. Raises `CorruptIndexError`."""
+    if len(data) < START.size:
+        raise CorruptIndexError("the index is cut short")
+    magic, _, length = START.unpack_from(data)
+    if magic != MAGIC:
+        raise CorruptIndexError("the file is no index")
+    try:
+        head = json.loads(bytes(data[START.size : START.size + length]))
+    except ValueError as problem:
+        raise CorruptIndexError("the index's head is damaged") from problem
+    return head, _padded(START.size + length)
+
+
+def _padded(length: int) -> int:
+    return length + -length % ALIGNMENT
+
+
+def padding(length: int) -> bytes:
+    """Return the octets that bring a length to the alignment of the sections."""
+    return bytes(-length % ALIGNMENT)
+
+
+def traits_from(item: Sequence[Any]) -> Traits:
+    """Return traits from the JSON form of themselves."""
+    scope, action, important, types, unless = item
+    return Traits(Scope(scope), Action(action), bool(important), tuple(types), tuple(unless))
+
+
+def pattern_options() -> Any:  # noqa: ANN401 - re2 ships no types
+    """Return how lists' regular expressions are compiled: linear in time, bounded in memory."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = 64 << 20
+    options.never_capture = True
+    return options
+
+
+def _compile(expressions: list[str]) -> Any:  # noqa: ANN401 - re2 ships no types
+    if not expressions:
+        return None
+    patterns = re2.Set.SearchSet(pattern_options())
+    for expression in expressions:
+        patterns.Add(expression)
+    patterns.Compile()
+    return patterns
