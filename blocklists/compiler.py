@@ -81,12 +81,12 @@ class _Listings:
             self._steps[step] = after
         self._numbers[key] = after
 
-    def numbers(self) -> array[int]:
+    def numbers(self) -> "array[int]":
         """Return the numbers in the narrowest form that holds them."""
         return array("H", self._numbers) if len(self.distinct) <= 1 << 16 else self._numbers
 
 
-def _write(path: Path, head: dict[str, Any], trie: bytes, numbers: array[int]) -> int:
+def _write(path: Path, head: dict[str, Any], trie: bytes, numbers: "array[int]") -> int:
     head_text = json.dumps(head | {"trie_length": len(trie), "width": numbers.itemsize}).encode()
     parts = [head_text, padding(START.size + len(head_text)), trie, padding(len(trie)), numbers.tobytes()]
     checksum = 0

@@ -92,7 +92,7 @@ class Index:
         key = key_of(name)
         found = list(self._matches(key)) if self._trie.prefixes(key) else []
         if self._pattern_set is not None:
-            for number in self._pattern_set.Match(name):
+            for number in self._pattern_set.Match(name) or ():
                 pattern = self._patterns[number]
                 found.append(Match(Rule(pattern.expression, pattern.traits, pattern=True), pattern.source))
         return found
