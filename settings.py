@@ -7,7 +7,7 @@ Imports nothing of the project: every process reads its settings from here.
 import json
 import socket
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -248,6 +248,10 @@ class Settings:
     cache: Cache = field(default_factory=Cache)
     source: Path | None = None
     """The file that was read; None: defaults alone."""
+    document: Mapping[str, Any] = field(default_factory=dict)
+    """What the file and the environment said: `from_document` makes the same settings of it."""
+    base: Path = field(default_factory=Path.cwd)
+    """Where relative paths start."""
 
     @property
     def database_url(self) -> str:
@@ -255,7 +259,16 @@ class Settings:
         return self.database.url or f"sqlite:///{self.state.directory / 'hallmonitor.db'}"
 
 
-_SECTIONS: dict[str, type] = {f.name: f.type for f in fields(Settings) if f.name != "source"}  # type: ignore[misc] # the annotations are classes
+_SECTIONS: dict[str, type] = {
+    "server": Server,
+    "state": State,
+    "database": Database,
+    "upstream": Upstream,
+    "admin": Admin,
+    "querylog": QueryLog,
+    "filter": Filter,
+    "cache": Cache,
+}
 
 
 def find(environ: Mapping[str, str]) -> Path | None:
@@ -273,16 +286,21 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     path = path or find(environ)
     document = _read(path) if path else {}
+    problems = _override(document, environ)
     base = path.absolute().parent if path else Path.cwd()
-    problems = _unknown_sections(document)
-    problems += _override(document, environ)
-    sections = {
-        name: _section(name, kind, document.get(name, {}), problems) for name, kind in _SECTIONS.items() if kind
-    }
-    if problems:
-        raise SettingsError(problems)
-    directory = base / sections["state"].directory
-    return Settings(**sections | {"state": State(directory.resolve()), "source": path.absolute() if path else None})
+    return from_document(document, base, source=path.absolute() if path else None, problems=problems)
+
+
+def from_document(
+    document: Mapping[str, Any], base: Path, *, source: Path | None = None, problems: Sequence[str] = ()
+) -> Settings:
+    """Return the settings that a parsed file makes. Raises `SettingsError` with every problem, given ones included."""
+    found = [*problems, *_unknown_sections(document)]
+    sections = {name: _section(name, kind, document.get(name, {}), found) for name, kind in _SECTIONS.items()}
+    if found:
+        raise SettingsError(found)
+    sections["state"] = State((base / sections["state"].directory).resolve())
+    return Settings(**sections, source=source, document=document, base=base)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -294,7 +312,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError([f"{path}: not TOML: {problem}"]) from problem
 
 
-def _unknown_sections(document: dict[str, Any]) -> list[str]:
+def _unknown_sections(document: Mapping[str, Any]) -> list[str]:
     return [f"{name}: unknown section; there are {', '.join(_SECTIONS)}" for name in document if name not in _SECTIONS]
 
 

@@ -76,7 +76,8 @@ class JournalWriter:
         """Why the last batch was not written; None while all is well."""
         self._directory = directory
         self._about = {"node": node, "worker": worker, "pid": os.getpid()}
-        self._on_new_segment = on_new_segment
+        self.on_new_segment = on_new_segment
+        """Called when every number given so far is void."""
         self._segment_bytes = segment_bytes
         self._fd = -1
         self._size = 0
@@ -183,7 +184,7 @@ class JournalWriter:
         self._definitions.clear()
         self._decisions.clear()
         self._next_number = 0
-        self._on_new_segment()
+        self.on_new_segment()
 
     def _lose(self, pending: list[tuple[int, int, int]]) -> None:
         times = [time for time, _, _ in pending]
