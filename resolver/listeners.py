@@ -44,6 +44,7 @@ def _local_addresses(version: int) -> Iterator[str]:
             if ip.is_IPv4 and version == 4:
                 yield str(ip.ip)
             elif ip.is_IPv6 and version == 6:
+                assert isinstance(ip.ip, tuple)
                 host, _, scope = ip.ip
                 yield f"{host}%{adapter.name}" if scope else str(host)
 
