@@ -28,14 +28,14 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """A fresh, empty database on Postgres."""
+    """Give a fresh, empty database on Postgres."""
     with fresh_database(postgres_server) as url:
         yield url
 
 
 @pytest.fixture(params=BOTH)
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of each kind that holds nothing, not even a schema."""
+    """Give a database of each kind that holds nothing, not even a schema."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'hallmonitor.db'}"
     return str(request.getfixturevalue("postgres_url"))
@@ -57,7 +57,7 @@ def _migrated_template(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(params=BOTH)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of each kind with the schema and nothing in it."""
+    """Give a database of each kind with the schema and nothing in it."""
     if request.param == "sqlite":
         path = tmp_path / "hallmonitor.db"
         shutil.copyfile(request.getfixturevalue("_migrated_file"), path)
@@ -70,7 +70,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A database of each kind, open."""
+    """Give a database of each kind, open."""
     opened = Database(database_url)
     yield opened
     opened.close()
@@ -78,7 +78,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def sqlite_database(tmp_path: Path, _migrated_file: Path) -> Iterator[Database]:
-    """A database on SQLite alone, for what doesn't depend on the kind."""
+    """Give a database on SQLite alone, for what doesn't depend on the kind."""
     path = tmp_path / "hallmonitor.db"
     shutil.copyfile(_migrated_file, path)
     opened = Database(f"sqlite:///{path}")

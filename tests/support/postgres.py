@@ -86,7 +86,8 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server, the first time or after `stop`; returns once it answers."""
-        command = [self._programs / "postgres", "-D", self._data, "-p", str(self.port), "-k", self.directory]
+        command: list[str | Path] = [self._programs / "postgres"]
+        command += ["-D", self._data, "-p", str(self.port), "-k", self.directory]
         for name, value in _SETTINGS.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
@@ -122,9 +123,9 @@ class PostgresServer:
         return self.directory / "server.log"
 
     def _initialise(self) -> None:
-        command = [self._programs / "initdb", "-D", self._data, "-U", USER, "-A", "trust", "-E", "UTF8"]
+        command: list[str | Path] = [self._programs / "initdb", "-D", self._data, "-U", USER, "-A", "trust"]
         with self._log.open("ab") as log:
-            code = self._spawn([*command, "--locale=C", "--no-sync"], log).wait()
+            code = self._spawn([*command, "-E", "UTF8", "--locale=C", "--no-sync"], log).wait()
         if code:
             raise RuntimeError(f"initdb failed:\n{self._log.read_text()[-2000:]}")
 
