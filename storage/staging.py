@@ -37,11 +37,10 @@ def staged(change: Change, rules: Iterable[Rule]) -> Iterator["Staged"]:
     try:
         _load_sqlite(connection, rows, alone=change.unlocked is not None)
         yield Staged(change, traits)
-    except BaseException:
-        connection.rollback()  # else it would bring the tables back
-        raise
-    finally:
         _drop_sqlite(connection)
+    except BaseException:
+        connection.invalidate()  # the tables go with it, and nobody goes on with half a change
+        raise
 
 
 class Staged:
@@ -65,21 +64,34 @@ class Staged:
 
     def insert_new(self, source_id: int) -> int:
         """Insert what the source hasn't got; return how many rows that were."""
-        return self._change.connection.execute(_INSERT_NEW, {"source": source_id}).rowcount
+        connection = self._change.connection
+        statement = _INSERT_NEW_POSTGRES if connection.dialect.name == "postgresql" else _INSERT_NEW_SQLITE
+        return connection.execute(statement, {"source": source_id}).rowcount
 
     def delete_gone(self, source_id: int) -> None:
         """Delete what the list holds no more."""
         self._change.connection.execute(_DELETE_GONE, {"source": source_id})
 
 
-# In the order of the primary key: each page is filled once. WHERE true keeps SQLite from reading ON as a join's.
-_INSERT_NEW = text("""
+# Both insert in the order of the primary key, so that each page is filled once; each way was measured to be the
+# faster one on its database, by half. WHERE true keeps SQLite from reading ON as a join's.
+_INSERT_NEW_SQLITE = text("""
     INSERT INTO entries (source_id, key, traits_id)
     SELECT :source, staged.key, staged_traits.id
     FROM staged JOIN staged_traits ON staged_traits.number = staged.number
     WHERE true
     ORDER BY staged.key, staged.number
     ON CONFLICT DO NOTHING
+""")
+_INSERT_NEW_POSTGRES = text("""
+    INSERT INTO entries (source_id, key, traits_id)
+    SELECT DISTINCT CAST(:source AS bigint), staged.key, staged_traits.id
+    FROM staged JOIN staged_traits ON staged_traits.number = staged.number
+    WHERE NOT EXISTS (
+        SELECT 1 FROM entries
+        WHERE entries.source_id = :source AND entries.key = staged.key AND entries.traits_id = staged_traits.id
+    )
+    ORDER BY staged.key, staged_traits.id
 """)
 _DELETE_GONE = text("""
     DELETE FROM entries
@@ -146,5 +158,7 @@ def _load_postgres(connection: Connection, rows: Iterator[tuple[str, int]]) -> N
     with driver.cursor() as cursor, cursor.copy("COPY staged (key, number) FROM STDIN") as copy:
         while batch := list(islice(rows, BATCH)):
             copy.write("".join([f"{key.translate(_ESCAPES)}\t{number}\n" for key, number in batch]))
-    connection.execute(text("CREATE INDEX staged_rows ON staged (key, number)"))
-    connection.execute(text("ANALYZE staged"))
+    connection.execute(text("ANALYZE staged, staged_traits"))
+    connection.execute(text("SET LOCAL work_mem = '64MB'"))
+    # Statistics may not know the source's rows yet, and a nested loop over two such tables would never end.
+    connection.execute(text("SET LOCAL enable_nestloop = off"))
