@@ -1,0 +1,21 @@
+"""What can go wrong in the supervisor, each error a sentence for the operator."""
+
+
+class ControlError(Exception):
+    """The service can't do what it was asked to."""
+
+
+class StateError(ControlError):
+    """The state directory can't be used."""
+
+
+class AlreadyServingError(ControlError):
+    """Another service runs on the same state directory."""
+
+
+class PublishError(ControlError):
+    """A policy could not be brought to every worker."""
+
+
+class ListenError(ControlError):
+    """An address can't be listened on."""

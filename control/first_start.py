@@ -1,0 +1,62 @@
+"""The first start: categories, groups, starter lists, the catalogue, and one admin token."""
+
+import asyncio
+from pathlib import Path
+
+from blocklists import catalogue
+from blocklists.refresh import BUILTIN, refresh
+from storage import categories, groups, sources, tokens
+from storage.database import Database
+
+ACTOR = "first-start"
+TOKEN_NAME = "first-admin"  # noqa: S105 - a token's name, not its secret
+
+
+def is_due(database: Database) -> bool:
+    """Tell whether the database is new."""
+    with database.reading() as connection:
+        return not groups.list_all(connection)
+
+
+def prepare(database: Database) -> str:
+    """Fill a new database, and return the admin token's secret, which is shown once and kept nowhere."""
+    with database.change(ACTOR) as change:
+        for category in catalogue.categories():
+            categories.ensure(
+                change,
+                category.key,
+                name=category.name,
+                description=category.description,
+                clause=category.clause,
+                kind=category.kind,
+                severity=category.severity,
+            )
+        for group in catalogue.groups():
+            groups.ensure(change, group.name)
+            groups.block(change, group.name, group.blocked)
+        for starter in catalogue.starters():
+            sources.add(
+                change,
+                starter.key,
+                f"{BUILTIN}{starter.key}",
+                category=starter.category,
+                format="domains",
+                starter=True,
+            )
+        for source in catalogue.sources():
+            sources.add(
+                change,
+                source.key,
+                source.location,
+                category=source.category,
+                format=source.format,
+                enabled=False,
+                interval_seconds=source.interval_seconds,
+                licence=source.licence,
+                homepage=source.homepage,
+            )
+        _, secret = tokens.create(change, TOKEN_NAME, "admin")
+    with database.reading() as connection:
+        starters = [source for source in sources.list_all(connection) if source.starter]
+    asyncio.run(refresh(database, starters, actor=ACTOR, base=Path("/")))
+    return secret

@@ -1,0 +1,71 @@
+"""The state directory: where everything is, and who may use it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from control.errors import AlreadyServingError, StateError
+
+DIRECTORY_MODE = 0o750
+FILE_MODE = 0o640
+
+
+class StateDirectory:
+    """The layout under `state.directory`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.journal = root / "journal"
+        self.policy = root / "policy"
+        self.run = root / "run"
+        self.control_socket = self.run / "control.sock"
+
+    def create(self) -> None:
+        """Make the directories that are missing. Raises `StateError` when they can't be written."""
+        try:
+            for directory in (self.root, self.journal, self.policy, self.run):
+                directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            probe = self.run / f".probe-{os.getpid()}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise StateError(f"state.directory: {self.root} can't be written: {error.strerror or error}") from error
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Hold the directory as its one supervisor. Raises `AlreadyServingError`."""
+        with _opened(self.run / "supervisor.lock") as fd:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyServingError(f"another hallmonitor serves from {self.root} already") from None
+            yield
+
+    def is_served(self) -> bool:
+        """Tell whether a supervisor holds the directory."""
+        try:
+            with _opened(self.run / "supervisor.lock") as fd:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    @contextmanager
+    def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold a lock of that name. Raises `BlockingIOError` when somebody has it and it isn't to wait."""
+        with _opened(self.run / f"{name}.lock") as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,310 @@
+"""The supervisor's life: what starts in which order, what goes on meanwhile, and how it all ends.
+
+The one place that wires the parts together. Workers answer by the last policy on disk while the database is down, so a
+database keeps nobody from resolving.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiohttp import web
+
+from admin_api import app as admin
+from blocklists.refresh import refresh
+from control import first_start
+from control.channel import ControlSocket
+from control.errors import ControlError, ListenError
+from control.fleet import Fleet
+from control.publisher import Published, Publisher
+from control.service import Service
+from control.shipping import Shipping
+from control.state import StateDirectory
+from querylog.shipper import Shipper
+from querylog.store import open_store
+from resolver.listeners import bind, local_endpoints
+from resolver.worker import ROLE_LOCK, TAKEOVER
+from settings import Endpoint, Settings, SettingsError
+from storage import sources
+from storage.database import Database, now
+from storage.errors import DatabaseDownError
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+REFRESH_CHECK_SECONDS = 30.0
+DATABASE_RETRY_SECONDS = 1.0
+HANDOVER_SECONDS = 8.0
+ACTOR = "schedule"
+
+Announce = Callable[[Settings, str], None]
+"""Told that the service serves, under which settings, and with which new admin token (empty: none is new)."""
+
+
+class Supervisor:
+    """One node's service."""
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings]) -> None:
+        """Take the settings, and how to read them again. Opens nothing yet."""
+        self._settings = settings
+        self._reload = reload
+        self._state = StateDirectory(settings.state.directory)
+        self._database = Database(settings.database_url)
+        self._publisher = Publisher(
+            self._database, settings.database_url, self._state.policy, settings.filter.default_group
+        )
+        store = open_store(settings)
+        self._shipper = Shipper(self._state.journal, store, settings.server.node)
+        self._shipping = Shipping(self._shipper, store, settings.querylog.retention_days)
+        self._service = Service(settings, self._database, self._publisher, store, self._shipping)
+        self._store = store
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What ends the parts that have started, the latest last."""
+
+    async def run(self, announce: Announce) -> None:
+        """Serve until SIGTERM or SIGINT. Raises `ControlError` when it can't start."""
+        self._state.create()
+        with self._state.serving():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stopping.set)
+            try:
+                if await self._start(announce):
+                    await self._stopping.wait()
+            finally:
+                await self._end()
+
+    async def _start(self, announce: Announce) -> bool:
+        """Start everything; False when it was told to stop before it was done."""
+        if self._nobody_serves():
+            self._check_ports(self._settings.server.listen)
+        last = self._publisher.last()
+        if last is not None and await asyncio.to_thread(self._database_problem):
+            await self._start_workers(last)
+        if not await self._wait_for_database():
+            return False
+        secret = await self._first_start()
+        await self._service.publish()
+        self._start_shipping()
+        if self._service.fleet is None:
+            assert self._service.published is not None
+            await self._start_workers(self._service.published)
+        await self._start_api()
+        await self._start_channel()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._keep(self._reload_settings()))
+        self._keep(self._watch())
+        self._keep(self._refresh_on_time())
+        announce(self._settings, secret)
+        return True
+
+    # Starting, part by part.
+
+    def _nobody_serves(self) -> bool:
+        """Tell whether no worker of an earlier supervisor is left."""
+        with (self._state.run / ROLE_LOCK).open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def _check_ports(self, listen: tuple[Endpoint, ...]) -> None:
+        """Find out before anything else whether the ports can be had. Raises `ListenError`."""
+        for endpoint in local_endpoints(listen):
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                try:
+                    bind(endpoint, kind, shared=False).close()
+                except OSError as error:
+                    raise ListenError(f"server.listen: {endpoint} can't be used: {error.strerror or error}") from error
+
+    def _database_problem(self) -> str:
+        try:
+            self._database.ping()
+        except DatabaseDownError as error:
+            return str(error)
+        return ""
+
+    async def _wait_for_database(self) -> bool:
+        """Wait until the database answers and has its schema; False when told to stop meanwhile."""
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                await asyncio.to_thread(self._database.migrate)
+            except DatabaseDownError as error:
+                if str(error) != said:
+                    log.warning("waiting for the database: %s", error)
+                    said = str(error)
+                await self._rest(DATABASE_RETRY_SECONDS)
+            else:
+                if said:
+                    log.warning("the database answers")
+                return True
+        return False
+
+    async def _first_start(self) -> str:
+        if not await asyncio.to_thread(first_start.is_due, self._database):
+            return ""
+        if self._service.fleet is None:
+            self._publisher.forget()  # a policy on disk would be another database's
+        return await asyncio.to_thread(first_start.prepare, self._database)
+
+    async def _start_workers(self, published: Published) -> None:
+        """Start the workers, once those of an earlier supervisor have left."""
+        (self._state.run / TAKEOVER).write_text(f"{time.time_ns()}\n")
+        until = time.monotonic() + HANDOVER_SECONDS
+        while not self._nobody_serves():
+            if time.monotonic() > until:
+                raise ControlError("workers of an earlier run still serve and do not leave")
+            await asyncio.sleep(0.01)
+        self._check_ports(self._settings.server.listen)
+        fleet = Fleet(self._settings, published)
+        self._ends.append(fleet.stop)
+        await fleet.start()
+        self._service.fleet = fleet
+
+    def _start_shipping(self) -> None:
+        self._shipping.start()
+
+        async def end() -> None:
+            await asyncio.to_thread(self._shipping.stop)
+
+        # Shipping ends after the workers, whose last records it brings to the store.
+        self._ends.insert(0, end)
+
+    async def _start_api(self) -> None:
+        runner = web.AppRunner(
+            admin.build(self._database, self._service, self._settings), access_log=None, handle_signals=False
+        )
+        await runner.setup()
+        self._ends.append(runner.cleanup)
+        endpoint = self._settings.admin.listen
+        try:
+            await web.TCPSite(runner, endpoint.host, endpoint.port).start()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ListenError(f"admin.listen: {endpoint} can't be used: {reason}") from error
+
+    async def _start_channel(self) -> None:
+        async def publish() -> dict[str, Any]:
+            return {"policy_version": await self._service.publish()}
+
+        async def flush() -> dict[str, Any]:
+            await self._service.flush()
+            return {"flushed": True}
+
+        handlers = {"publish": publish, "flush": flush, "status": self._service.status}
+        channel = ControlSocket(self._state.control_socket, handlers)
+        await channel.start()
+        self._ends.append(channel.close)
+
+    # While it serves.
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, but no longer than until the service stops."""
+        await asyncio.wait([asyncio.ensure_future(self._stopping.wait())], timeout=seconds)
+
+    async def _watch(self) -> None:
+        """Publish what changed in the database, whoever changed it, and replace workers that are stuck."""
+        down = ""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            assert self._service.fleet is not None
+            assert self._service.published is not None
+            self._service.fleet.replace_silent()
+            try:
+                state = await asyncio.to_thread(self._database.state)
+                if state.policy_version != self._service.published.version:
+                    await self._service.publish()
+            except DatabaseDownError as error:
+                if not down:
+                    log.warning("%s; answers go on by policy %d", error, self._service.published.version)
+                down = str(error)
+            except ControlError:
+                log.exception("a policy could not be published; it will be tried again")
+            else:
+                if down:
+                    log.warning("the database answers again")
+                down = ""
+
+    async def _refresh_on_time(self) -> None:
+        """Refresh each source when its interval has passed."""
+        while True:
+            try:
+                with self._state.locked("refresh", wait=False):
+                    await self._refresh_due()
+            except BlockingIOError:
+                pass  # a command refreshes just now
+            except DatabaseDownError:
+                pass  # said by the watch
+            except Exception:
+                log.exception("refreshing failed; it will be tried again")
+            await asyncio.sleep(REFRESH_CHECK_SECONDS)
+
+    async def _refresh_due(self) -> None:
+        def due() -> list[sources.Source]:
+            with self._database.reading() as connection:
+                return sources.due(connection, now())
+
+        chosen = await asyncio.to_thread(due)
+        for outcome in await refresh(self._database, chosen, actor=ACTOR, base=self._settings.base):
+            if outcome.error:
+                log.warning("%s was not refreshed, its last good version stays: %s", outcome.source, outcome.error)
+            else:
+                log.info("%s: %d added, %d removed", outcome.source, outcome.added, outcome.removed)
+
+    async def _reload_settings(self) -> None:
+        """Take the configuration file as it is now; one that is wrong changes nothing."""
+        try:
+            settings = await asyncio.to_thread(self._reload)
+            old = self._settings
+            if (settings.state, settings.database, settings.admin) != (old.state, old.database, old.admin):
+                log.warning("state, database and admin settings take effect at the next start")
+            new = [endpoint for endpoint in settings.server.listen if endpoint not in old.server.listen]
+            self._check_ports(tuple(new))
+            assert self._service.fleet is not None
+            await self._service.fleet.replace_all(settings)
+            self._settings = self._service.settings = settings
+            self._publisher.default_group = settings.filter.default_group
+            await self._service.publish()
+        except SettingsError as error:
+            for problem in error.problems:
+                log.error("the configuration was not taken: %s", problem)  # noqa: TRY400 - the operator's, not a bug
+        except (ControlError, DatabaseDownError) as error:
+            log.error("the configuration was not taken: %s", error)  # noqa: TRY400 - the operator's, not a bug
+        else:
+            log.info("the configuration was read again")
+
+    async def _end(self) -> None:
+        """End what has started, the latest first."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._ends:
+            try:
+                await self._ends.pop()()
+            except Exception:
+                log.exception("a part did not end as it should")
+        self._store.close()
+        self._database.close()
+
+
+def serve(settings: Settings, reload: Callable[[], Settings], announce: Announce) -> None:
+    """Run the service. Raises `ControlError` when it can't start."""
+
+    async def main() -> None:
+        await Supervisor(settings, reload).run(announce)
+
+    asyncio.run(main())
