@@ -13,8 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ import dns.message
 import dns.rdataclass
 
 from tests.support import processes
+from tests.support.api import ApiReply, call
 from tests.support.dns_client import Address, exchange, tcp_socket
 
 COMMAND = Path(sys.executable).with_name("hallmonitor")
@@ -60,24 +59,6 @@ class Done:
         value = json.loads(self.out)
         assert isinstance(value, dict), self.out
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class ApiReply:
-    """One answer of the admin API."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def content_type(self) -> str:
-        """Return the media type without its parameters."""
-        return self.headers.get("Content-Type", "").partition(";")[0].strip()
-
-    def json(self) -> Any:
-        """Return the body's document."""
-        return json.loads(self.body)
 
 
 class HallMonitor:
@@ -288,37 +269,10 @@ class HallMonitor:
         return str(self.hallmonitor("tokens", "create", name, "--role", role, "--json").object()["token"])
 
     def api(
-        self,
-        method: str,
-        path: str,
-        json_body: object = None,
-        *,
-        token: str | None = None,
-        body: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        seconds: float = 15.0,
+        self, method: str, path: str, json_body: object = None, *, token: str | None = None, **options: Any
     ) -> ApiReply:
-        """Call the API; the path is below ``/api/v1`` unless it names it, or is ``/metrics``.
-
-        An empty token sends none, None the admin's. `body` is sent as it is. Raises `OSError` when nobody answers.
-        """
-        if not path.startswith(("/api/", "/metrics")):
-            path = f"/api/v1{path}"
-        token = self.token if token is None else token
-        data = json.dumps(json_body).encode() if json_body is not None else body
-        request = urllib.request.Request(f"http://{self.admin[0]}:{self.admin[1]}{path}", data, method=method)
-        if data is not None:
-            request.add_header("Content-Type", "application/json")
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        for name, value in (headers or {}).items():
-            request.add_header(name, value)
-        try:
-            with urllib.request.urlopen(request, timeout=seconds) as response:
-                return ApiReply(response.status, dict(response.headers), response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return ApiReply(error.code, dict(error.headers), error.read())
+        """Call the API as `tests.support.api.call` does, with the admin's token where none is given."""
+        return call(self.admin, method, path, json_body, token=self.token if token is None else token, **options)
 
     def _output(self, name: str) -> Path:
         path = self.directory / name
