@@ -1,1 +1,79 @@
+"""The command line: puts the commands together, and turns what went wrong into one line and an exit code."""
 
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from blocklists.errors import BlocklistError
+from commands.access import tokens_group
+from commands.context import Context
+from commands.lists import categories_group, refresh_command, sources_group
+from commands.logs import logs_group
+from commands.policy import exceptions_group, groups_group, networks_group
+from commands.serving import check, lookup, serve, status
+from control.errors import ControlError
+from querylog.errors import QueryLogError
+from settings import SettingsError
+from storage.errors import StorageError
+
+FAILED, INTERRUPTED = 1, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The configuration file; default $HALLMONITOR_CONFIG, ./hallmonitor.toml, /etc/hallmonitor/hallmonitor.toml.",
+)
+@click.version_option(package_name="dns-hallmonitor", prog_name="hallmonitor")
+@click.pass_context
+def hallmonitor(context: click.Context, config: Path | None) -> None:
+    """Hall Monitor: a DNS resolver for a school district that filters by category and logs every lookup."""
+    context.obj = Context(config)
+    context.call_on_close(context.obj.close)
+
+
+for command in (
+    serve,
+    refresh_command,
+    lookup,
+    status,
+    check,
+    sources_group,
+    categories_group,
+    groups_group,
+    networks_group,
+    exceptions_group,
+    tokens_group,
+    logs_group,
+):
+    hallmonitor.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command. Exits with 0 when it is done, 1 when it failed, 2 when it was called wrongly."""
+    try:
+        hallmonitor.main(arguments, prog_name="hallmonitor", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"hallmonitor: {problem}", err=True)
+        sys.exit(FAILED)
+    except (ControlError, StorageError, BlocklistError, QueryLogError, ValueError) as error:
+        click.echo(f"hallmonitor: {error}", err=True)
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        # Whoever read has had enough; nothing is to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

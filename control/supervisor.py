@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -214,7 +215,8 @@ class Supervisor:
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but no longer than until the service stops."""
-        await asyncio.wait([asyncio.ensure_future(self._stopping.wait())], timeout=seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _watch(self) -> None:
         """Publish what changed in the database, whoever changed it, and replace workers that are stuck."""

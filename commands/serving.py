@@ -1,0 +1,108 @@
+"""`serve`, `status`, `check` and `lookup`: the service, and what it would do."""
+
+import json
+import logging
+import sys
+from typing import Any
+
+import click
+
+from commands.context import Context, console, json_option, pass_context, show_list, show_one
+from control.explain import explain
+from settings import Settings, SettingsError
+
+BLOCKED_EXAMPLE, ALLOWED_EXAMPLE = "pokerstars.com", "wikipedia.org"
+
+
+@click.command()
+@pass_context
+def serve(context: Context) -> None:
+    """Answer DNS queries, log them, and serve the admin API, until stopped."""
+    from control.supervisor import serve as run  # noqa: PLC0415 - the web server is for this command alone
+
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s supervisor: %(levelname)s %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    run(context.settings, context.read_settings, _announce)
+
+
+def _announce(settings: Settings, secret: str) -> None:
+    host, port = settings.server.listen[0]
+    api = f"http://{settings.admin.listen}/api/v1"
+    token = secret or "$TOKEN"
+    click.echo("Hall Monitor serves.")
+    click.echo(f"  DNS    {', '.join(map(str, settings.server.listen))} (UDP and TCP)")
+    click.echo(f"  API    {api}")
+    click.echo(f"  State  {settings.state.directory}")
+    click.echo(f"  Asks   {', '.join(map(str, settings.upstream.servers))}")
+    if secret:
+        click.echo(
+            "  Lists  the starter: a few well-known names a category, to see filtering work. It is no protection;"
+        )
+        click.echo("         enable real lists with: hallmonitor sources list; hallmonitor sources enable KEY")
+        click.echo(f"\nAdmin token, shown this once: {secret}")
+    click.echo("\nTry:")
+    click.echo(f"  dig @{host} -p {port} {BLOCKED_EXAMPLE}     # sunk")
+    click.echo(f"  dig @{host} -p {port} {ALLOWED_EXAMPLE}      # answered")
+    click.echo(f"  curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' {api}/exceptions \\")
+    body = json.dumps({"domain": BLOCKED_EXAMPLE, "action": "allow", "reason": "statistics lesson"})
+    click.echo(f"    -d '{body}'     # lifts the block")
+    sys.stdout.flush()
+
+
+@click.command()
+@json_option
+@pass_context
+def status(context: Context, *, as_json: bool) -> None:
+    """Show workers, lists, the policy's version and the journal's backlog."""
+    found = context.session.status()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    workers = found.pop("workers")
+    show_one(found, as_json=False)
+    if workers:
+        click.echo()
+        columns = ("number", "pid", "state", "policy_version", "lookups", "cached_answers", "in_flight", "unlogged")
+        show_list(workers, columns, as_json=False, empty="")
+
+
+@click.command()
+@json_option
+@pass_context
+def check(context: Context, *, as_json: bool) -> None:
+    """Validate the configuration and report everything that is wrong with it at once."""
+    problems: list[str] = []
+    source: Any = context.config
+    try:
+        source = context.settings.source
+    except SettingsError as error:
+        problems = error.problems
+    if as_json:
+        click.echo(json.dumps({"valid": not problems, "file": str(source) if source else None, "problems": problems}))
+    elif not problems:
+        click.echo(f"{source or 'no file: every key has its default'}: valid")
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+    sys.exit(1 if problems else 0)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--client", default="127.0.0.1", show_default=True, metavar="IP", help="The client that would ask.")
+@click.option("--type", "qtype", default="A", show_default=True, metavar="T", help="The query type.")
+@json_option
+@pass_context
+def lookup(context: Context, name: str, *, client: str, qtype: str, as_json: bool) -> None:
+    """Tell what a client would get for NAME, and why."""
+    found = explain(context.session.snapshot(), name, client, qtype)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    console().print(f"{found['name']} for {found['client']} ({found['group']}): [bold]{found['verdict']}[/bold]")
+    show_one({key: found[key] for key in _REASONS if found[key] is not None}, as_json=False)
+
+
+_REASONS = ("category", "source", "rule", "clause", "exception_id", "policy_version")

@@ -1,0 +1,109 @@
+"""A command's hold on the state: the database, the policy and the log, with or without a running service.
+
+What a command changes is in force in a running service when the command ends: it asks the service to publish. Without
+one it publishes itself, so that the next start and `lookup` see it.
+"""
+
+import getpass
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from control import first_start
+from control.channel import ask
+from control.publisher import Publisher
+from control.service import lists_status
+from control.state import StateDirectory
+from policy.snapshot import Snapshot
+from querylog.journal import segments
+from querylog.shipper import Shipper
+from querylog.store import LogStore, open_store
+from settings import Settings
+from storage.database import Change, Database
+
+
+class Session:
+    """One command's use of the state; close it."""
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        """Open the state, made anew where there is none. `tell` is given what the operator must know then.
+
+        Raises `control.errors.StateError`, `storage.errors.DatabaseDownError`.
+        """
+        self.settings = settings
+        self.state = StateDirectory(settings.state.directory)
+        self.state.create()
+        self.database = Database(settings.database_url)
+        self._publisher = Publisher(
+            self.database, settings.database_url, self.state.policy, settings.filter.default_group
+        )
+        self._store: LogStore | None = None
+        self.database.migrate()
+        if first_start.is_due(self.database):
+            self._publisher.forget()
+            secret = first_start.prepare(self.database)
+            tell(f"A new database was set up. Its admin token, shown this once: {secret}")
+
+    @property
+    def actor(self) -> str:
+        """Return who makes the changes, for the audit."""
+        try:
+            return f"cli:{getpass.getuser()}"
+        except (KeyError, OSError):
+            return f"cli:{os.getuid()}"
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        """Make one change, and bring it into force when it is done."""
+        with self.database.change(self.actor) as change:
+            yield change
+        self.publish()
+
+    def publish(self) -> int:
+        """Bring what is stored into force; return its policy version. Raises `control.errors.ControlError`."""
+        answer = ask(self.state.control_socket, "publish")
+        return int(answer["policy_version"]) if answer else self._publisher.publish().version
+
+    def snapshot(self) -> Snapshot:
+        """Return the policy in force. Raises `control.errors.ControlError`."""
+        self.publish()
+        return self._publisher.snapshot()
+
+    @property
+    def log(self) -> LogStore:
+        """Return the log's store."""
+        if self._store is None:
+            self._store = open_store(self.settings)
+        return self._store
+
+    def flush_log(self) -> None:
+        """Bring what workers have written so far to the store. Raises `querylog.errors.StoreDownError`."""
+        if ask(self.state.control_socket, "flush") is None and not self.state.is_served():
+            with Shipper(self.state.journal, self.log, self.settings.server.node) as shipper:
+                while shipper.ship_once().rows:
+                    pass
+
+    def status(self) -> dict[str, Any]:
+        """Return how the service is, or how things are without it."""
+        answer = ask(self.state.control_socket, "status")
+        if answer is not None:
+            return answer
+        waiting = segments(self.state.journal)
+        return {
+            "serving": False,
+            "node": self.settings.server.node,
+            "policy_version": self.database.state().policy_version,
+            "workers": [],
+            "lists": lists_status(self.database),
+            "journal": {
+                "backlog_bytes": sum(path.stat().st_size for path in waiting),
+                "segments": len(waiting),
+            },
+        }
+
+    def close(self) -> None:
+        """Let go of everything."""
+        if self._store is not None:
+            self._store.close()
+        self.database.close()
