@@ -137,6 +137,7 @@ def _load_sqlite(connection: Connection, rows: Iterator[tuple[str, int]], *, alo
     driver: Any = connection.connection.driver_connection
     if alone:
         driver.execute("BEGIN")
+    _drop_sqlite(connection)  # a rollback brings back what was dropped since
     driver.execute("CREATE TEMP TABLE staged (key TEXT NOT NULL, number INTEGER NOT NULL)")
     driver.execute("CREATE TEMP TABLE staged_traits (number INTEGER PRIMARY KEY, id INTEGER NOT NULL)")
     driver.executemany("INSERT INTO staged VALUES (?, ?)", rows)

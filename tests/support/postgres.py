@@ -24,7 +24,6 @@ USER = "hallmonitor"
 # Durability is what these servers don't need.
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "60",
     "shared_buffers": "64MB",
