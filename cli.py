@@ -15,7 +15,7 @@ from commands.logs import logs_group
 from commands.policy import exceptions_group, groups_group, networks_group
 from commands.serving import check, lookup, serve, status
 from control.errors import ControlError
-from querylog.errors import QueryLogError
+from querylog.errors import QuerylogError
 from settings import SettingsError
 from storage.errors import StorageError
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for problem in error.problems:
             click.echo(f"hallmonitor: {problem}", err=True)
         sys.exit(FAILED)
-    except (ControlError, StorageError, BlocklistError, QueryLogError, ValueError) as error:
+    except (ControlError, StorageError, BlocklistError, QuerylogError, ValueError) as error:
         click.echo(f"hallmonitor: {error}", err=True)
         sys.exit(FAILED)
     except BrokenPipeError:

@@ -108,7 +108,7 @@ def list_sources(context: Context, *, as_json: bool) -> None:
 @click.option("--interval", type=click.IntRange(min=300), metavar="SECONDS", default=86_400, show_default=True)
 @json_option
 @pass_context
-def add_source(  # noqa: PLR0913 - a command's options
+def add_source(
     context: Context,
     key: str,
     location: str,
@@ -222,13 +222,21 @@ def inspect_sources(
     sys.exit(1 if failed else 0)
 
 
-async def _inspect(location: str, *, list_format: str, allow_private: bool, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - passed on
+async def _inspect(
+    location: str,
+    *,
+    list_format: str,
+    allow_private: bool,
+    summary: bool,
+    **options: Any,  # noqa: ANN401 - passed on
+) -> dict[str, Any]:
     from blocklists.fetching import Fetched, fetch  # noqa: PLC0415 - the HTTP client is for fetching alone
-    from blocklists.inspecting import inspect  # noqa: PLC0415 - likewise
+    from blocklists.inspecting import inspect, summarise  # noqa: PLC0415 - likewise
 
     fetched = await fetch(location, base=Path.cwd(), allow_private=allow_private, etag=None, last_modified=None)
     assert isinstance(fetched, Fetched)
-    return inspect(location, fetched.data, format=list_format, **options)
+    report = summarise if summary else inspect
+    return report(location, fetched.data, format=list_format, **options)
 
 
 @click.group("categories")

@@ -151,7 +151,7 @@ def list_exceptions(context: Context, *, status: str | None, as_json: bool) -> N
 @click.option("--expires", metavar="TIME|DURATION", help="2026-12-01T15:00:00Z, or 45m, 2h, 7d from now.")
 @json_option
 @pass_context
-def add_exception(  # noqa: PLR0913 - a command's options
+def add_exception(
     context: Context,
     domain: str,
     *,

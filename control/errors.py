@@ -1,8 +1,8 @@
 """What can go wrong in the supervisor, each error a sentence for the operator."""
 
+from admin_api.control import ControlError
 
-class ControlError(Exception):
-    """The service can't do what it was asked to."""
+__all__ = ["AlreadyServingError", "ControlError", "ListenError", "PublishError", "StateError"]
 
 
 class StateError(ControlError):
