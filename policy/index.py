@@ -63,16 +63,16 @@ class Index:
                 tuple((source, traits[number]) for source, number in listing) for listing in head["listings"]
             ]
             self._patterns = [Pattern(text, source, traits[number]) for text, source, number in head["patterns"]]
-            trie_length, width = head["trie_length"], head["width"]
-        except (KeyError, TypeError, ValueError, IndexError) as problem:
+            numbers = body + _padded(head["trie_length"])
+            if len(data) != numbers + self.names * head["width"]:
+                raise CorruptIndexError("the index is cut short")
+            self._numbers: Sequence[int] = data[numbers:].cast("H" if head["width"] == 2 else "I")
+            self._trie = marisa_trie.Trie()
+            self._trie.map(data[body : body + head["trie_length"]])
+            self._pattern_set = _compile([pattern.expression for pattern in self._patterns])
+        # RuntimeError is marisa's word for octets that are no trie.
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, re2.error) as problem:
             raise CorruptIndexError("the index's head is damaged") from problem
-        numbers = body + _padded(trie_length)
-        if len(data) != numbers + self.names * width:
-            raise CorruptIndexError("the index is cut short")
-        self._numbers: Sequence[int] = data[numbers:].cast("H" if width == 2 else "I")
-        self._trie = marisa_trie.Trie()
-        self._trie.map(data[body : body + trie_length])
-        self._pattern_set = _compile([pattern.expression for pattern in self._patterns])
 
     @classmethod
     def open(cls, path: Path, *, verify: bool = False) -> "Index":
@@ -114,7 +114,7 @@ def read_head(data: memoryview) -> tuple[dict[str, Any], int]:
         raise CorruptIndexError("the file is no index")
     try:
         head = json.loads(bytes(data[START.size : START.size + length]))
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise CorruptIndexError("the index's head is damaged") from problem
     return head, _padded(START.size + length)
 
