@@ -47,7 +47,7 @@ def _rule(item: Parsed) -> dict[str, Any]:
         "action": traits.action.value,
         "important": traits.important,
         "types": list(traits.types) or None,
-        "except": list(traits.unless) or None,
+        "except": list(traits.unless),
     }
 
 

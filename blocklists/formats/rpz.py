@@ -58,7 +58,7 @@ class Rpz(LineReader):
         name = self._trigger()
         if not name:  # a record of the zone itself
             return ()
-        if name.rpartition(".")[2] in _OTHER_TRIGGERS:
+        if name.removesuffix(".").rpartition(".")[2] in _OTHER_TRIGGERS:
             raise LineError(Reason.TRIGGER)
         action = _action(rdtype, data)
         if name.startswith("*."):
@@ -102,7 +102,9 @@ class Rpz(LineReader):
         """Return what the owner stands for: it without the zone's name, empty for the zone itself."""
         if self._owner == self._apex:
             return ""
-        return self._owner.removesuffix(f".{self._apex}").removesuffix(".")
+        if self._apex and self._owner.endswith(f".{self._apex}"):
+            return self._owner[: -len(self._apex) - 1]
+        return self._owner
 
 
 def _typed(fields: list[str]) -> tuple[str, list[str]] | None:
