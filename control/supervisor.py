@@ -88,7 +88,7 @@ class Supervisor:
         if self._nobody_serves():
             self._check_ports(self._settings.server.listen)
         last = self._publisher.last()
-        if last is not None and await asyncio.to_thread(self._database_problem):
+        if last is not None and not await asyncio.to_thread(self._database_answers):
             await self._start_workers(last)
         if not await self._wait_for_database():
             return False
@@ -126,12 +126,12 @@ class Supervisor:
                 except OSError as error:
                     raise ListenError(f"server.listen: {endpoint} can't be used: {error.strerror or error}") from error
 
-    def _database_problem(self) -> str:
+    def _database_answers(self) -> bool:
         try:
             self._database.ping()
-        except DatabaseDownError as error:
-            return str(error)
-        return ""
+        except DatabaseDownError:
+            return False
+        return True
 
     async def _wait_for_database(self) -> bool:
         """Wait until the database answers and has its schema; False when told to stop meanwhile."""
