@@ -1,0 +1,74 @@
+import re
+from typing import Any
+
+import pytest
+
+from admin_api import metrics
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    worker = {"state": "serving", "policy_version": 7, "cached_answers": 5, "in_flight": 1, "unlogged": 0}
+    return {
+        "node": "node-1",
+        "policy_version": 7,
+        "uptime_seconds": 12.5,
+        "workers": [{**worker, "number": 0, "lookups": 100}, {**worker, "number": 1, "lookups": 20}],
+        "worker_restarts": 1,
+        "lists": {"database": "ok", "sources": 3, "rules": 120, "failing": [{"source": "a", "error": "gone"}]},
+        "journal": {"backlog_bytes": 64, "segments": 2, "shipped_rows": 400, "store": "ok"},
+        **changes,
+    }
+
+
+def test_stats_take_the_workers_together() -> None:
+    counted = metrics.stats(status())
+    assert (counted["workers"], counted["workers_serving"]) == (2, 2)
+    assert (counted["lookups"], counted["cached_answers"], counted["in_flight"]) == (120, 10, 2)
+    assert (counted["rules"], counted["sources_failing"], counted["log_rows_shipped"]) == (120, 1, 400)
+
+
+def test_all_is_well() -> None:
+    assert metrics.troubles(status()) == []
+    assert metrics.serves(status())
+
+
+@pytest.mark.parametrize(
+    ("changes", "trouble"),
+    [
+        ({"workers": []}, "workers"),
+        ({"workers": [{"state": "starting", "policy_version": 7, "unlogged": 0}]}, "workers"),
+        ({"workers": [{"state": "serving", "policy_version": 7, "unlogged": 3}]}, "journal"),
+        ({"workers": [{"state": "serving", "policy_version": 6, "unlogged": 0}]}, "policy"),
+        ({"lists": {"database": "it is away"}}, "database"),
+        ({"journal": {"store": "it is away"}}, "log_store"),
+    ],
+)
+def test_each_trouble_has_a_name(changes: dict[str, Any], trouble: str) -> None:
+    assert metrics.troubles(status(**changes)) == [trouble]
+
+
+def test_nobody_is_answered_without_a_worker() -> None:
+    assert not metrics.serves(status(workers=[]))
+
+
+def test_prometheus_can_read_it() -> None:
+    text = metrics.prometheus(status())
+    sample = re.compile(r"([a-z_]+)(?:\{[a-z]+=\"\d+\"\})? -?\d+(?:\.\d+)?")
+    declared: set[str] = set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            declared.add(line.split()[2])
+        elif not line.startswith("#"):
+            found = sample.fullmatch(line)
+            assert found is not None, line
+            assert found[1] in declared
+    assert 'hallmonitor_lookups_total{worker="1"} 20\n' in text
+    assert "hallmonitor_uptime_seconds 12.5\n" in text
+    assert "hallmonitor_rules 120\n" in text
+    assert text.endswith("\n")
+
+
+def test_a_database_that_is_away_counts_no_rules() -> None:
+    text = metrics.prometheus(status(lists={"database": "away", "sources": None, "rules": None, "failing": []}))
+    assert "hallmonitor_database_up 0\n" in text
+    assert "hallmonitor_rules" not in text
