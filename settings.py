@@ -8,7 +8,7 @@ import json
 import socket
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,10 @@ def endpoint(value: object) -> Endpoint:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
         raise ValueError(f"{text!r} is no address with a port, like 127.0.0.1:5353 or [::1]:5353")
+    if ":" in host and not host.startswith("["):
+        raise ValueError(
+            f"{text!r} must have the IPv6 address in brackets, like [::1]:5353"
+        )  # or it may be all address
     return Endpoint(_address(host, text), int(port))
 
 
@@ -99,13 +103,20 @@ def _text(value: object) -> str:
 
 def _whole(low: int, high: int) -> Callable[[object], int]:
     def read(value: object) -> int:
-        if isinstance(value, str) and value.isascii() and value.lstrip("-").isdigit():
+        if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
             value = int(value)  # from the environment
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise ValueError(f"must be a whole number from {low} to {high}, not {json.dumps(value, default=str)}")
         return value
 
     return read
+
+
+def _path(value: object) -> str:
+    text = _text(value)
+    if "\0" in text:
+        raise ValueError("must be a path, without NUL")
+    return text
 
 
 def _one_of(*choices: str) -> Callable[[object], str]:
@@ -146,14 +157,22 @@ class Many:
     at_least: int = 0
 
     def __call__(self, value: object) -> tuple[Any, ...]:
-        """Return the items. Raises `ValueError` naming the first that is wrong."""
+        """Return the items. Raises `ValueError` naming all that are wrong."""
         if isinstance(value, str):
             value = json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part]
         if not isinstance(value, list):
             raise ValueError(f"must be a list, not {json.dumps(value, default=str)}")  # noqa: TRY004 - one kind of error
         if len(value) < self.at_least:
             raise ValueError("must not be empty")
-        return tuple(self.item(item) for item in value)
+        items, problems = [], []
+        for item in value:
+            try:
+                items.append(self.item(item))
+            except ValueError as problem:
+                problems.append(str(problem))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return tuple(items)
 
 
 def _key(read: Callable[[object], Any], default: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself
@@ -178,7 +197,7 @@ class Server:
 class State:
     """[state]: what is kept on disk."""
 
-    directory: Path = _key(lambda value: Path(_text(value)), "./var")
+    directory: Path = _key(lambda value: Path(_path(value)), "./var")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +217,7 @@ class Upstream:
     )
     try_timeout_ms: int = _key(_whole(50, 10_000), 1000)
     deadline_ms: int = _key(_whole(100, 30_000), 4000)
-    ca_file: str = _key(_text, "")
+    ca_file: str = _key(_path, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +319,8 @@ def from_document(
     if found:
         raise SettingsError(found)
     sections["state"] = State((base / sections["state"].directory).resolve())
+    if sections["upstream"].ca_file:
+        sections["upstream"] = replace(sections["upstream"], ca_file=str(base / sections["upstream"].ca_file))
     return Settings(**sections, source=source, document=document, base=base)
 
 
