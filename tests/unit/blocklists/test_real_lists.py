@@ -89,10 +89,13 @@ def test_adblock_list_takes_back_what_it_says_it_does() -> None:
     assert told == "adblock"
     assert (len(taken_back), len(blocked), len(allowed)) == (450, 29_492, 4)
     written = {f"||{name}^" for name in blocked} | {f"@@||{name}^" for name in allowed}
-    # Three names are written in Unicode, which the naive reading doesn't know.
+    # Six names are written in Unicode, which the naive reading doesn't know.
     assert rules >= written
     assert rules - written == {
+        "||from-fl.com^",
         "||is-a-financialadvisor.com^",
+        "||is-certifled.com^",
+        "||is-not-certified.com^",
         "||xn--casinonstved-ddb.dk^",
         "||xn--rd25-gra.dk^",
     }
