@@ -10,7 +10,7 @@ import jsonschema  # type: ignore[import-untyped] # it ships none
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
-from admin_api import app
+from admin_api import app, openapi
 from admin_api.control import ControlError
 from querylog.records import Record
 from querylog.search import LogQuery
@@ -143,7 +143,7 @@ class ApiClient:
         self.control = control
         self.database = control.database
         self.secrets = secrets
-        self._document = app.openapi.document(app.ROUTES)
+        self._document = openapi.document(app.ROUTES)
 
     async def call(  # a request's parts
         self,
@@ -219,7 +219,8 @@ async def running_api(database: Database, *host_names: str) -> AsyncIterator[Api
         secrets = {role: tokens.create(change, f"{role}-token", role)[1] for role in ROLES}
     control = StandInControl(database)
     application = app.build(database, control, Settings(admin=Admin(host_names=host_names)))
-    async with TestServer(application) as server, TestClient(server) as client:
+    client: TestClient[Any, Any] = TestClient(TestServer(application))
+    async with client:
         yield ApiClient(client, control, secrets)
 
 
