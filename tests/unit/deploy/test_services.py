@@ -42,6 +42,7 @@ def test_the_unit_serves_as_its_own_user_and_comes_back_always(unit: configparse
     assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert service["Restart"] == "always"
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert service["KillMode"] == "process"  # workers outlive their supervisor
     assert service["StateDirectory"] == "hallmonitor"
     assert unit["Install"]["WantedBy"] == "multi-user.target"
 
