@@ -185,15 +185,14 @@ class Answer(NamedTuple):
 def scan_answer(data: bytes, question: bytes, max_ttl: int, *, do: bool) -> Answer:
     """Find the records and TTLs of an upstream's reply to a question. Raises `MalformedAnswerError`.
 
-    What wasn't asked for is not passed on: additional records, and an answer's authorities but for their proofs.
+    What wasn't asked for is not passed on: additional records, and an answer's authorities but for their proofs and
+    the SOA that tells that an alias leads to nothing.
     """
     _, flags, _, answers, authorities, _ = HEADER.unpack_from(data)
-    if answers and not do:
-        authorities = 0
-    start = position = HEADER_LENGTH + len(question)
+    start = position = end = HEADER_LENGTH + len(question)
     ttls: list[int] = []
     smallest = max_ttl
-    negative = 0
+    negative = soa = -1
     try:
         for number in range(answers + authorities):
             position = _skip_name(data, position)
@@ -204,18 +203,24 @@ def scan_answer(data: bytes, question: bytes, max_ttl: int, *, do: bool) -> Answ
             position += _RECORD.size + length
             if number < answers:
                 smallest = min(smallest, ttl)
-            elif rtype == TYPE_SOA and not answers:
+                end = position
+            elif rtype == TYPE_SOA:
                 # RFC 2308 section 5: a negative answer is kept as long as its SOA says.
-                smallest = min(smallest, ttl, _TTL.unpack_from(data, position - 4)[0])
-                negative = 1
+                negative, soa = min(ttl, _TTL.unpack_from(data, position - 4)[0]), ttls[-1]
+                smallest = min(smallest, negative)
     except (IndexError, struct_error, MalformedQueryError) as problem:
         raise MalformedAnswerError("a record cut short") from problem
     if position > len(data):
         raise MalformedAnswerError("a record cut short")
-    keepable = answers or negative
+    if answers and not do and negative < 0:
+        authorities, position = 0, end
+        del ttls[answers:]
+    body = data[start:position]
+    if negative >= 0:  # RFC 2308 section 3: so that whoever caches our copy lets go of it as soon
+        body = body[:soa] + _TTL.pack(negative) + body[soa + _TTL.size :]
     rcode = flags & RCODE_MASK
-    lifetime = smallest if keepable and rcode in {NOERROR, NXDOMAIN} else 0
-    return Answer(rcode, bool(flags & AD), answers, authorities, data[start:position], tuple(ttls), lifetime)
+    keepable = (answers or negative >= 0) and rcode in {NOERROR, NXDOMAIN}
+    return Answer(rcode, bool(flags & AD), answers, authorities, body, tuple(ttls), smallest if keepable else 0)
 
 
 def aged(answer: Answer, seconds: int, max_ttl: int) -> bytes:
@@ -248,7 +253,7 @@ def _opt(edns: Edns, rcode: int, ede: tuple[int, str] | None) -> bytes:
     options = b""
     if ede is not None:
         code, text = ede
-        extra = text.encode()[:MAX_EDE_TEXT]
+        extra = text.encode()[:MAX_EDE_TEXT].decode(errors="ignore").encode()  # RFC 8914 section 2: whole characters
         options = _OPTION.pack(EDE_OPTION, 2 + len(extra)) + code.to_bytes(2, "big") + extra
     ttl = rcode >> 4 << 24 | (DO if edns.do else 0)
     return b"\0" + _RECORD.pack(TYPE_OPT, UDP_LIMIT_EDNS, ttl, len(options)) + options
@@ -286,11 +291,12 @@ def bare(rcode: int) -> Answer:
 
 
 def as_servfail(reply: bytes) -> bytes:
-    """Return a whole reply's header and question, its response code SERVFAIL, its records gone."""
-    ident, flags, questions, *_ = HEADER.unpack_from(reply)
+    """Return a whole reply's header and question, its response code SERVFAIL, its records gone but for a bare OPT."""
+    ident, flags, questions, _, _, additionals = HEADER.unpack_from(reply)
     end = _skip_name(reply, HEADER_LENGTH) + 4 if questions else HEADER_LENGTH
     flags = flags & ~(RCODE_MASK | AD | TC) | SERVFAIL
-    return HEADER.pack(ident, flags, questions, 0, 0, 0) + reply[HEADER_LENGTH:end]
+    opt = _ASK_OPT[False] if additionals else b""  # RFC 6891 section 6.1.1
+    return HEADER.pack(ident, flags, questions, 0, 0, additionals) + reply[HEADER_LENGTH:end] + opt
 
 
 # RFC 6891 section 6.1.2: an OPT record that offers 1232 octets, with and without DO.
