@@ -1,0 +1,23 @@
+"""The bench, made anew for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.resolver.bench import Bench, Make, make_bench, network_at
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    network = network_at(monkeypatch)
+    made: list[Bench] = []
+
+    def one(**parts: Any) -> Bench:
+        made.append(make_bench(tmp_path / str(len(made)), network, **parts))
+        return made[-1]
+
+    yield one
+    for bench in made:
+        bench.journal.close()
