@@ -20,6 +20,7 @@ class Bounded(OrderedDict[Key, Value]):
     def keep(self, key: Key, value: Value) -> None:
         """Store an entry; past the limit the one stored longest ago goes."""
         self[key] = value
+        self.move_to_end(key)  # one that was there before is stored anew
         if len(self) > self.limit:
             self.popitem(last=False)
 

@@ -132,6 +132,8 @@ class Engine:
                 send(reply, target)
             except OSError:  # the client's path is full or gone: it will ask again
                 log.debug("a reply could not be sent to %s", target)
+            except Exception:  # a bug in one costs that one: the others leave, and none leaves twice
+                log.exception("a reply to %s failed", target)
         outbox.clear()
 
     # The whole way.
@@ -268,7 +270,8 @@ class Engine:
             return wire.write_error(lookup.data, None, answer.rcode)
         body = wire.aged(answer, outcome.age, self._settings.cache.max_ttl_seconds) if answer.ttls else answer.body
         reply = wire.write_reply(query, answer, body, outcome.ede)
-        if lookup.transport == UDP and len(reply) + 2 > wire.udp_limit(query):
+        limit = wire.udp_limit(query) if lookup.transport == UDP else wire.STREAM_LIMIT
+        if len(reply) + 2 > limit:
             return wire.truncated(query, answer)
         return reply
 

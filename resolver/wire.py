@@ -16,6 +16,7 @@ HEADER_LENGTH = 12  # RFC 1035 section 4.1.1
 MAX_NAME_OCTETS = 255  # RFC 1035 section 3.1
 MAX_LABEL_OCTETS = 63
 UDP_LIMIT_PLAIN = 512  # RFC 1035 section 4.2.1
+STREAM_LIMIT = 65535  # RFC 1035 section 4.2.2: the length has two octets
 UDP_LIMIT_EDNS = 1232  # what passes any path unfragmented: DNS flag day 2020
 
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
