@@ -5,6 +5,7 @@ played by `Network`, which stands where `resolver.transports` stands.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,11 @@ from querylog.records import LOOKUP, Client, Decision, decode_client, decode_dec
 from resolver.engine import UDP, Engine
 from resolver.upstream import Exchange, Server
 from settings import UpstreamAddress, from_document
-from tests.unit.policy.build import NOW, policy
+from tests.unit.policy.build import policy
 
 CLIENT = "10.0.0.1"
+NOW = time.time_ns() // 1000
+"""When queries arrive, in microseconds since the epoch: the journal measures from it how long each took."""
 ONE_UPSTREAM = {"servers": ["udp://192.0.2.53"]}
 TWO_UPSTREAMS = {"servers": ["udp://192.0.2.53", "udp://192.0.2.54"]}
 
@@ -50,8 +53,8 @@ def logged(directory: Path) -> list[Logged]:
                     clients[definition.number] = decode_client(definition.data)
                 elif definition.kind == Kind.DECISION:
                     decisions[definition.number] = decode_decision(definition.data)
-            for time, client, decision, duration in LOOKUP.iter_unpack(batch.lookups):
-                found.append(Logged(time, duration, clients[client], decisions[decision]))
+            for received, client, decision, duration in LOOKUP.iter_unpack(batch.lookups):
+                found.append(Logged(received, duration, clients[client], decisions[decision]))
         assert reader.unread() == 0
         reader.close()
     return found
@@ -189,7 +192,7 @@ class Bench:
         self, *records: str, name: str = "a.test", rdtype: str = "A", **options: Any
     ) -> dns.message.Message:
         """Ask for what no cache has, answer it as the upstream with records, and return the reply."""
-        answer = {key: options.pop(key) for key in ("authority", "rcode", "flags") if key in options}
+        answer = {key: options.pop(key) for key in ("authority", "rcode") if key in options}
         before = len(self.sent)
         assert self.ask(name, rdtype, **options) is None
         self.network.last.answer(*records, **answer)

@@ -1,0 +1,386 @@
+"""One query's way with nobody asked upstream: refusals, the sinkhole, what is remembered, and the record of each."""
+
+import struct
+from typing import Any
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import pytest
+
+from policy.rules import Scope
+from querylog.records import Client, Decision
+from resolver.engine import TCP, UDP, Engine
+from tests.unit.policy.build import Listed, block, exception, group
+from tests.unit.resolver.bench import CLIENT, NOW, Make
+from tests.unit.resolver.test_wire import OPT, octets
+
+BLOCKED = [Listed("ut1-adult", "adult", [block("bad.test")])]
+
+
+def ede(message: dns.message.Message) -> tuple[int, str] | None:
+    """Return a reply's extended error."""
+    found = [(int(o.code), o.text or "") for o in message.options if isinstance(o, dns.edns.EDEOption)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+# What is answered without looking at the name.
+
+
+@pytest.mark.parametrize("data", [b"", b"\x12", b"\x12\x34", octets(b"a")[:11], octets(b"a", flags=0x8180)])
+def test_what_is_no_query_gets_no_answer_and_no_record(make: Make, data: bytes) -> None:
+    bench = make()
+    assert bench.ask_octets(data) is None
+    assert not bench.records
+
+
+@pytest.mark.parametrize("opcode", [1, 2, 3, 4, 5, 6, 15])
+def test_another_opcode_is_not_implemented(make: Make, opcode: int) -> None:
+    """RFC 1035 section 4.1.1; UPDATE (RFC 2136) and NOTIFY (RFC 1996) among them."""
+    bench = make()
+    flags = opcode << 11
+    record = b"\xc0\x0c\0\6\0\1\0\0\0\0\0\0"
+    for data in (
+        octets(b"a", qtype=6, flags=flags),
+        octets(flags=flags, counts=(0, 0, 0, 0))[:12],
+        octets(b"a", qtype=6, flags=flags, counts=(1, 1, 0, 0)) + record,
+        octets(b"a", qtype=6, flags=flags, counts=(1, 0, 1, 0)) + record,
+    ):
+        reply = dns.message.from_wire(bench.ask_octets(data) or b"")
+        assert reply.rcode() == dns.rcode.NOTIMP
+        assert reply.opcode() == dns.opcode.Opcode(opcode)
+        assert reply.id == 0x1234
+        assert bench.decision.verdict == "refused"
+        assert bench.decision.rcode == "NOTIMP"
+    assert len(bench.records) == 4
+    assert not bench.network.tries
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        octets(counts=(0, 0, 0, 0))[:12],
+        octets(b"a", counts=(2, 0, 0, 0)) + octets(b"b")[12:],
+        octets(b"a", counts=(1, 0, 0, 2)) + OPT + OPT,
+        octets(b"a")[:-1],
+    ],
+    ids=["no question", "two questions", "two OPT records", "cut"],
+)
+def test_what_cant_be_read_is_a_format_error(make: Make, data: bytes) -> None:
+    """RFC 9619 section 4 and RFC 6891 section 6.1.1."""
+    bench = make()
+    reply = dns.message.from_wire(bench.ask_octets(data) or b"")
+    assert (reply.id, reply.rcode(), reply.question) == (0x1234, dns.rcode.FORMERR, [])
+    assert reply.flags & dns.flags.QR
+    (record,) = bench.records
+    assert record.client == Client(CLIENT, "students", "udp")
+    assert record.decision == Decision("", "", "malformed", "", "", "", 0, 1, "FORMERR", "", False)
+
+
+def test_an_unknown_edns_version_is_told_ours(make: Make) -> None:
+    """RFC 6891 section 6.1.3: BADVERS, version 0, and no answer."""
+    bench = make(lists=BLOCKED)
+    reply = bench.reply_to("bad.test", use_edns=1)
+    assert reply.rcode() == dns.rcode.BADVERS
+    assert reply.edns == 0
+    assert not reply.answer
+    assert (bench.decision.verdict, bench.decision.rcode) == ("refused", "BADVERS")
+
+
+@pytest.mark.parametrize("qclass", [0, 2, 3, 4, 32, 254, 255, 65280])
+def test_another_class_is_refused_and_never_forwarded(make: Make, qclass: int) -> None:
+    bench = make()
+    reply = bench.ask_octets(octets(b"version", b"bind", qtype=16, qclass=qclass)) or b""
+    assert dns.message.from_wire(reply).rcode() == dns.rcode.REFUSED
+    assert not bench.network.tries
+    assert (bench.decision.qname, bench.decision.verdict) == ("version.bind", "refused")
+
+
+@pytest.mark.parametrize("qtype", [251, 252])
+def test_zone_transfers_are_refused(make: Make, qtype: int) -> None:
+    bench = make()
+    for transport in (UDP, TCP):
+        reply = bench.ask_octets(octets(b"a", b"test", qtype=qtype), transport=transport) or b""
+        assert dns.message.from_wire(reply).rcode() == dns.rcode.REFUSED
+    assert not bench.network.tries
+
+
+@pytest.mark.parametrize("stranger", ["192.0.2.1", "2001:db8::1", "11.0.0.1"])
+def test_a_stranger_is_refused_and_logged(make: Make, stranger: str) -> None:
+    bench = make(lists=BLOCKED)
+    for name in ("a.test", "bad.test"):
+        reply = bench.reply_to(name, client=stranger, use_edns=0)
+        assert reply.rcode() == dns.rcode.REFUSED
+        assert not reply.answer
+        assert ede(reply) == (18, "")
+    assert not bench.network.tries
+    assert [record.client for record in bench.records] == [Client(stranger, "students", "udp")] * 2
+    assert {(r.decision.verdict, r.decision.rcode) for r in bench.records} == {("refused", "REFUSED")}
+
+
+@pytest.mark.parametrize(
+    "client", ["127.0.0.1", "::1", "10.255.0.1", "172.31.0.1", "192.168.1.1", "fd00::1", "fe80::1%eth0"]
+)
+def test_private_networks_are_served(make: Make, client: str) -> None:
+    bench = make(lists=BLOCKED)
+    assert bench.reply_to("bad.test", client=client).answer
+    assert bench.records[0].client.client == client.partition("%")[0]
+
+
+def test_strangers_share_no_remembered_reply_with_who_is_served(make: Make) -> None:
+    bench = make(lists=BLOCKED)
+    for client, rcode in [("192.0.2.1", "REFUSED"), (CLIENT, "NOERROR"), ("192.0.2.1", "REFUSED"), (CLIENT, "NOERROR")]:
+        query = dns.message.make_query("bad.test", "A", id=1)
+        reply = dns.message.from_wire(bench.ask_octets(query.to_wire(), client=client) or b"")
+        assert dns.rcode.to_text(reply.rcode()) == rcode
+
+
+# The sinkhole.
+
+
+def test_a_blocked_name_is_sunk_with_the_reason(make: Make) -> None:
+    bench = make(lists=BLOCKED)
+    reply = bench.reply_to(
+        "Www.BAD.test", use_edns=0, want_dnssec=True, flags=dns.flags.RD | dns.flags.AD | dns.flags.CD
+    )
+    assert [rdata.to_text() for rdata in reply.answer[0]] == ["0.0.0.0"]
+    assert reply.answer[0].ttl == 10
+    assert reply.question[0].name.to_text() == "Www.BAD.test."
+    assert ede(reply) == (15, "adult")
+    assert dns.flags.to_text(reply.flags) == "QR RD RA CD"  # RFC 4035 section 3.2.3: never AD
+    (record,) = bench.records
+    assert record.time == NOW
+    assert record.client == Client(CLIENT, "students", "udp")
+    assert record.decision == Decision(
+        "www.bad.test", "A", "blocked", "adult", "ut1-adult", "||bad.test^", 0, 1, "NOERROR", "", False
+    )
+
+
+def test_no_reason_goes_to_who_speaks_no_edns(make: Make) -> None:
+    reply = make(lists=BLOCKED).reply_to("bad.test", use_edns=False)
+    assert reply.edns == -1
+    assert reply.answer
+
+
+@pytest.mark.parametrize(
+    ("mode", "rcode"), [("null", "NOERROR"), ("nxdomain", "NXDOMAIN"), ("nodata", "NOERROR"), ("refused", "REFUSED")]
+)
+def test_the_groups_mode_gives_the_code(make: Make, mode: str, rcode: str) -> None:
+    """RFC 8914 section 6: the extended error changes no code."""
+    bench = make(lists=BLOCKED, groups=[group("students", mode=mode)])
+    reply = bench.reply_to("bad.test", "HTTPS", use_edns=0)
+    assert dns.rcode.to_text(reply.rcode()) == rcode
+    assert ede(reply) == (15, "adult")
+    assert bench.decision.rcode == rcode
+
+
+def test_the_blocks_ttl_is_a_setting(make: Make) -> None:
+    bench = make(lists=BLOCKED, document={"filter": {"block_ttl_seconds": 0}})
+    assert bench.reply_to("bad.test").answer[0].ttl == 0
+
+
+def test_a_block_by_exception_is_logged_with_its_number(make: Make) -> None:
+    bench = make(exceptions=[exception(7, "bad.test", "block")])
+    assert ede(bench.reply_to("bad.test", use_edns=0)) == (15, "exception")
+    assert (bench.decision.verdict, bench.decision.exception_id, bench.decision.rule) == ("blocked", 7, "||bad.test^")
+
+
+@pytest.mark.parametrize("rdtype", ["A", "AAAA", "HTTPS", "ANY", "TXT", "TYPE65280", "NULL", "DS"])
+def test_every_type_of_a_blocked_name_is_sunk(make: Make, rdtype: str) -> None:
+    bench = make(lists=BLOCKED)
+    bench.reply_to("x.bad.test", rdtype)
+    assert (bench.decision.verdict, bench.decision.qtype) == ("blocked", rdtype)
+    assert not bench.network.tries
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [(b"BAD", b"TEST"), (b"wWw", b"bAd", b"tEsT")],
+)
+def test_case_hides_nothing(make: Make, labels: tuple[bytes, ...]) -> None:
+    bench = make(lists=BLOCKED)
+    bench.ask_octets(octets(*labels))
+    assert bench.decision.verdict == "blocked"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        (b"bad.test",),
+        (b"www", b"bad.test"),
+        (b"bad", b"test\0"),
+        (b"\0bad", b"test"),
+        (b"bad\\", b"test"),
+        (b"bad", b"test", b"invalid"),
+        (b"bad ", b"test"),
+    ],
+)
+async def test_another_name_is_not_taken_for_a_blocked_one(make: Make, labels: tuple[bytes, ...]) -> None:
+    """A dot or a NUL in a label makes another name; it goes upstream as it is."""
+    bench = make(lists=[Listed("one", "adult", [block("bad.test", Scope.EXACT), block("bad.test", Scope.SUBDOMAINS)])])
+    assert bench.ask_octets(octets(*labels)) is None
+    assert bench.network.last.exchange.question == octets(*labels)[12:]
+
+
+async def test_an_allowed_label_with_a_dot_opens_no_blocked_name(make: Make) -> None:
+    bench = make(
+        lists=[Listed("one", "adult", [block("bad.test")])],
+        exceptions=[exception(1, "ok.bad.test"), exception(2, "ok.test")],
+    )
+    bench.ask_octets(octets(b"ok.bad", b"bad", b"test"))
+    assert bench.decision.verdict == "blocked"
+    bench.ask_octets(octets(b"ok\0", b"bad", b"test"))
+    assert (bench.decision.verdict, bench.decision.qname) == ("blocked", "ok\\000.bad.test")
+
+
+# Groups.
+
+
+def test_each_group_gets_its_own_answer_to_the_same_octets(make: Make) -> None:
+    bench = make(
+        lists=[Listed("s", "gambling", [block("bet.test")])],
+        groups=[
+            group("students"),
+            group("guests", mode="nxdomain"),
+            group("staff", mode="address", addresses=["192.0.2.80"]),
+        ],
+        networks={"10.1.0.0/16": "guests", "10.2.0.0/16": "staff"},
+    )
+    data = dns.message.make_query("bet.test", "A", id=7).to_wire()
+    for _ in range(3):
+        replies = [
+            dns.message.from_wire(bench.ask_octets(data, client=c) or b"") for c in ("10.0.0.1", "10.1.0.1", "10.2.0.1")
+        ]
+        assert [dns.rcode.to_text(reply.rcode()) for reply in replies] == ["NOERROR", "NXDOMAIN", "NOERROR"]
+        assert [[str(r) for rrset in reply.answer for r in rrset] for reply in replies] == [
+            ["0.0.0.0"],
+            [],
+            ["192.0.2.80"],
+        ]
+    assert [record.client.group for record in bench.records] == ["students", "guests", "staff"] * 3
+
+
+def test_a_client_with_an_exception_of_its_own_shares_nothing(make: Make) -> None:
+    bench = make(lists=BLOCKED, exceptions=[exception(9, "bad.test", "block", clients=["10.0.0.2/32"])])
+    data = dns.message.make_query("bad.test", "A", id=7).to_wire()
+    for client in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.2"):
+        bench.ask_octets(data, client=client)
+    assert [record.decision.exception_id for record in bench.records] == [0, 9, 0, 9]
+
+
+# What is remembered.
+
+
+def test_a_repeated_question_is_answered_alike_under_each_id(make: Make) -> None:
+    bench = make(lists=BLOCKED)
+    first = dns.message.make_query("bad.test", "A", id=1).to_wire()
+    replies = [bench.ask_octets(struct.pack(">H", ident) + first[2:]) or b"" for ident in (1, 2, 65535)]
+    assert [reply[:2] for reply in replies] == [b"\0\1", b"\0\2", b"\xff\xff"]
+    assert len({reply[2:] for reply in replies}) == 1
+    assert len(bench.records) == 3
+    assert len({record.decision for record in bench.records}) == 1
+
+
+def remembered(engine: Engine) -> int:
+    """Return how many replies the client's scope holds."""
+    return len(engine.clients[UDP][CLIENT].finished)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"use_edns": False}, 1),
+        ({"use_edns": 0}, 1),
+        ({"options": [dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"12345678")]}, 0),  # a cookie: RFC 7873
+        ({"options": [dns.edns.ECSOption("10.0.0.1")]}, 0),
+        ({"use_edns": 0, "pad": 468}, 0),
+    ],
+)
+def test_a_query_with_options_is_not_remembered(make: Make, options: dict[str, Any], kept: int) -> None:
+    bench = make(lists=BLOCKED)
+    bench.reply_to("bad.test", **options)
+    assert remembered(bench.engine) == kept
+    bench.reply_to("bad.test", **options)
+    assert len(bench.records) == 2
+
+
+def test_padding_behind_the_message_fills_no_memory(make: Make) -> None:
+    """Octets behind a query make each one new: what is remembered stays bounded, and long ones aren't at all."""
+    bench = make(lists=BLOCKED, document={"cache": {"entries": 20}})
+    data = octets(b"bad", b"test")
+    for number in range(100):
+        bench.ask_octets(data + number.to_bytes(2, "big"))
+    bench.ask_octets(data + bytes(1000))
+    assert remembered(bench.engine) == 20
+    assert len(bench.records) == 101
+
+
+def test_transports_share_no_reply_and_are_logged_apart(make: Make) -> None:
+    bench = make(lists=BLOCKED)
+    for transport in (UDP, TCP, UDP, TCP):
+        bench.reply_to("bad.test", transport=transport)
+    assert [record.client.transport for record in bench.records] == ["udp", "tcp", "udp", "tcp"]
+
+
+def test_a_new_policy_voids_what_was_remembered(make: Make) -> None:
+    bench = make(lists=BLOCKED)
+    other = make(
+        lists=[Listed("other", "gambling", [block("test")])], groups=[group("students", mode="nxdomain")], version=2
+    )
+    data = dns.message.make_query("bad.test", "A", id=7).to_wire()
+    replies = [bench.ask_octets(data), bench.ask_octets(data)]
+    bench.engine.adopt(other.engine.snapshot)
+    replies += [bench.ask_octets(data), bench.ask_octets(data)]
+    assert [dns.rcode.to_text(dns.message.from_wire(r or b"").rcode()) for r in replies] == ["NOERROR"] * 2 + [
+        "NXDOMAIN"
+    ] * 2
+    decided = [(record.decision.category, record.decision.policy_version) for record in bench.records]
+    assert decided == [("adult", 1)] * 2 + [("gambling", 2)] * 2
+
+
+def test_an_exception_that_ends_voids_what_was_remembered(make: Make) -> None:
+    """The worker's clock says when; the engine forgets and decides anew."""
+    bench = make(lists=BLOCKED, exceptions=[exception(7, "bad.test", "block", expires_at=NOW + 1000)])
+    data = dns.message.make_query("bad.test", "A", id=7).to_wire()
+    bench.ask_octets(data, received=NOW)
+    bench.engine.forget_numbers()
+    bench.ask_octets(data, received=NOW + 999)
+    bench.engine.forget_numbers()
+    bench.ask_octets(data, received=NOW + 1000)
+    assert [record.decision.exception_id for record in bench.records] == [7, 7, 0]
+
+
+# Bugs and broken paths.
+
+
+def test_a_bug_in_one_lookup_costs_that_lookup(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """A snapshot whose index names a source that it doesn't have stands for any bug."""
+    bench = make(lists=[*BLOCKED, Listed("lost", "gambling", [block("broken.test")])])
+    sources = {number: source for number, source in bench.engine.snapshot.sources.items() if source.key != "lost"}
+    object.__setattr__(bench.engine.snapshot, "sources", sources)
+    broken, sound = bench.reply_to("broken.test"), bench.reply_to("bad.test")
+    assert broken.rcode() == dns.rcode.SERVFAIL
+    assert sound.rcode() == dns.rcode.NOERROR
+    assert [record.decision.verdict for record in bench.records] == ["failed", "blocked"]
+    assert "failed" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [BlockingIOError(), ConnectionRefusedError(), RuntimeError("a bug")])
+def test_a_reply_that_cant_be_sent_keeps_none_of_the_others(make: Make, failure: Exception) -> None:
+    bench = make(lists=BLOCKED)
+    data = dns.message.make_query("bad.test", "A").to_wire()
+
+    def broken(reply: bytes, target: object) -> None:
+        raise failure
+
+    bench.feed(data)
+    bench.engine.take(data, CLIENT, UDP, broken, None, NOW)
+    bench.feed(data)
+    bench.engine.flush()
+    assert len(bench.sent) == 2
+    bench.engine.flush()
+    assert len(bench.sent) == 2
+    assert len(bench.records) == 3
