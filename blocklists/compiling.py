@@ -15,7 +15,10 @@ from storage.database import Database
 
 
 def compile_from(connection: Connection, path: Path) -> Compiled:
-    """Write the index of the enabled sources' entries, as this connection's transaction sees them."""
+    """Write the index of every source's entries, as this connection's transaction sees them.
+
+    Disabled sources are in it, so that enabling one takes no compiling: the snapshot says which count.
+    """
     return compile_index(path, lambda: entries.iterate(connection), entries.traits(connection))
 
 

@@ -40,5 +40,5 @@ class Progress:
         """Show what is done to a source."""
         if self._bar is not None:
             self._bar.update(self._task, description=f"{source}: {step}", advance=1 if step in FINAL else 0)
-        elif not self._quiet:
+        elif step in FINAL and not self._quiet:
             click.echo(f"{source}: {step}", err=True)

@@ -114,7 +114,7 @@ class Publisher:
             return name
         path = self._directory / name
         try:
-            if sum(source.rules for source in sources.list_all(connection) if source.enabled) <= SMALL:
+            if sum(source.rules for source in sources.list_all(connection)) <= SMALL:
                 compile_from(connection, path)
             else:
                 self._compile_apart(path)
@@ -179,7 +179,9 @@ def _document(connection: Connection, default_group: str) -> dict[str, Any]:
             for category in categories.list_all(connection)
         ],
         "sources": [
-            {"id": source.id, "key": source.key, "category": source.category} for source in sources.list_all(connection)
+            {"id": source.id, "key": source.key, "category": source.category}
+            for source in sources.list_all(connection)
+            if source.enabled
         ],
         "networks": [{"cidr": n.cidr, "group": n.group} for n in networks.list_all(connection)],
         "exceptions": [

@@ -52,7 +52,10 @@ def _by_lists(snapshot: Snapshot, scope: ClientScope, matches: list[Match]) -> V
     allows: dict[str, list[Match]] = {}
     everywhere: list[Match] = []  # allowed by a category that allows: acts on all
     for match in matches:
-        category = categories[sources[match.source].category]
+        source = sources.get(match.source)
+        if source is None:  # disabled or removed since the index was compiled
+            continue
+        category = categories[source.category]
         if category.kind == "allow":
             everywhere.append(match)
         else:

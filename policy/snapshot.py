@@ -97,6 +97,7 @@ class Snapshot:
     groups: Mapping[str, Group]
     categories: Mapping[str, Category]
     sources: Mapping[int, Source]
+    """Those that count; the index may know others."""
     networks: Mapping[int, Mapping[int, Mapping[int, str]]]
     """IP version -> prefix length, longest first -> network's number -> group."""
     exceptions: tuple[PolicyException, ...]

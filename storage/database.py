@@ -38,7 +38,7 @@ class PolicyState(NamedTuple):
     policy_version: int
     """Rises with every change that a decision could depend on."""
     entries_version: int
-    """Rises with every change of what the index is compiled from."""
+    """Rises with every change that the index must be compiled anew for: of a list's rules."""
 
 
 class Change:

@@ -62,13 +62,12 @@ def remove(change: Change, source_id: int) -> int:
 
 
 def iterate(connection: Connection) -> Iterator[tuple[str, int, int]]:
-    """Yield (key, source_id, traits_id) of every enabled source, source by source, without holding them all.
+    """Yield (key, source_id, traits_id) of every source, enabled or not, source by source, without holding them all.
 
     The order of keys within a source is unspecified.
     """
-    table = schema.sources
-    enabled = connection.execute(select(table.c.id).where(table.c.enabled).order_by(table.c.id))
-    for source_id in enabled.scalars().all():
+    known = connection.execute(select(schema.sources.c.id).order_by(schema.sources.c.id))
+    for source_id in known.scalars().all():
         yield from staging.stream(connection, source_id)
 
 

@@ -140,13 +140,11 @@ def add(  # noqa: PLR0913 - the fields, each named at the call
 def remove(change: Change, source: str) -> Source:
     """Remove a source and all its entries. Raises `NotFoundError`."""
     found = get(change.connection, source)
-    removed = entries.remove(change, found.id)
+    entries.remove(change, found.id)
     change.connection.execute(schema.sources.delete().where(schema.sources.c.id == found.id))
     audit.record(change, "source.remove", source, before=found)
-    if removed and found.enabled:
-        change.entries_changed()
-    else:
-        change.policy_changed()
+    # The index may go on naming it: what a snapshot doesn't know counts for nothing, and ids are never used again.
+    change.policy_changed()
     return found
 
 
@@ -244,7 +242,7 @@ def _set_enabled(change: Change, source: str, *, enabled: bool) -> Source:
         return before
     after = _store(change, before, {"enabled": enabled})
     audit.record(change, "source.enable" if enabled else "source.disable", source, before, after)
-    change.entries_changed()
+    change.policy_changed()  # the index holds every source's entries: the snapshot says which count
     return after
 
 
