@@ -1,5 +1,6 @@
-"""Who wins (DESIGN.md section 5): each line a policy, a lookup, and what decides it."""
+"""Who wins (docs/operators-guide.md, groups and networks): each line a policy, a lookup, and what decides it."""
 
+import json
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from policy import snapshot as snapshots
 from policy.decide import Verdict, decide
 from policy.names import is_within
 from policy.rules import Action, Rule, Scope, Traits
 from policy.snapshot import Snapshot
-from tests.unit.policy.build import NOW, Listed, allow, block, exception, group, policy
+from tests.unit.policy.build import NOW, Listed, allow, block, exception, group, policy, publish
 
 
 def verdict_on(
@@ -248,3 +250,16 @@ def test_decisions_agree_with_the_words(tmp_path_factory: pytest.TempPathFactory
         for qtype in ("A", "AAAA"):
             verdict = verdict_on(snapshot, name, qtype)
             assert (verdict.category if verdict.is_blocked else "") == expected_category(listed, name, qtype)
+
+
+def test_a_source_that_the_snapshot_does_not_know_counts_for_nothing(tmp_path: Path) -> None:
+    """The index holds disabled sources too, and for a while removed ones."""
+    path = publish(tmp_path, lists=lists(adult=[block("a.test")], gambling=[block("a.test"), allow("b.a.test")]))
+    assert verdict_on(snapshots.read(path), "a.test").category == "adult"
+    document = json.loads(path.read_text())
+    document["sources"] = [source for source in document["sources"] if source["key"] != "adult"]
+    path.write_text(json.dumps(document))
+    assert verdict_on(snapshots.read(path), "a.test").category == "gambling"
+    document["sources"] = []
+    path.write_text(json.dumps(document))
+    assert verdict_on(snapshots.read(path), "a.test") == Verdict("allowed")
