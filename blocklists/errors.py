@@ -42,5 +42,9 @@ class RemoteError(FetchError):
     """The publisher's: what was sent is an error, damaged, or not to be trusted."""
 
 
+class BusyError(RemoteError):
+    """The server can't answer for now, and says so."""
+
+
 class TooLargeError(RemoteError):
     """More than the limits allow."""

@@ -30,7 +30,7 @@ _EXPRESSION_COST = 20_000  # the most instructions that fit in it, charged for a
 _COSMETIC = re.compile(r"#@?[$?%]*#|\$@?\$|%%")
 # Not a comment's decoration: `##########`, `## Title`.
 _GENERIC_COSMETIC = re.compile(r"#@?[$?%]*#(?!#*(?:\s|$))")
-_INLINE_COMMENT = re.compile(r"\s+(?=#)")
+_INLINE_COMMENT = re.compile(r"\s#")
 _EXPRESSION = re.compile(r"/(.+?)/(?:\$(.*))?")
 _ANCHORED = re.compile(r"(\|{0,2})(.*?)(\^?\|?)", re.DOTALL)
 _SCOPES = {("||", "^"): Scope.SUBTREE, ("||", "^|"): Scope.SUBTREE, ("", ""): Scope.EXACT}
@@ -140,9 +140,9 @@ def _without_comment(text: str) -> str:
     comment = _INLINE_COMMENT.search(text)
     if comment is None:
         return text
-    if _GENERIC_COSMETIC.match(text, comment.end()):  # `a.example ##.banner` is no block of a.example
+    if _GENERIC_COSMETIC.match(text, comment.end() - 1):  # `a.example ##.banner` is no block of a.example
         raise LineError(Reason.COSMETIC)
-    return text[: comment.start()]
+    return text[: comment.start()].rstrip()
 
 
 def _split(text: str) -> tuple[str, str | None, bool]:

@@ -22,7 +22,7 @@ _SHAPES = {
         r"@@.*|\|.*|.*\^\|?"  # anchors
         r"|[^\s$]*\$~?[a-z][a-z0-9-]*(?:[=,].*)?"  # modifiers
         r"|[^\s#]*#@?[$?%]*#\S.*"  # elements of pages
-        r"|/.*[\\^(\[+].*/"  # a regular expression
+        r"|/(?=.*[\\^(\[+]).*/"  # a regular expression
     ),
     "wildcard": re.compile(rf"(?:\*\.|\.){_NAME}"),
     "domains": re.compile(_NAME),

@@ -106,7 +106,7 @@ def is_header(text: str) -> bool:
 def normal_name(text: str) -> str:
     """Return the normal form of a name. Raises `LineError` with what the text is instead."""
     if len(text) > MAX_NAME_TEXT:
-        raise LineError(Reason.NAME)
+        raise LineError(_what_it_is(text))
     try:
         return normalise(text)
     except AddressNotNameError as error:

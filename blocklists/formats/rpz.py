@@ -21,7 +21,7 @@ _ACTIONS = {
 }
 _OTHER_TRIGGERS = frozenset({"rpz-ip", "rpz-nsdname", "rpz-nsip", "rpz-client-ip"})
 _CLASSES = frozenset({"IN", "CH", "HS"})
-_TTL = re.compile(r"(?:\d+[smhdw]?)+", re.IGNORECASE)
+_TTL = re.compile(r"(?:\d++[smhdw]?)++", re.IGNORECASE)
 _MAX_SOA_LINES = 20  # a parenthesis that is never closed must not swallow the zone
 
 

@@ -61,6 +61,62 @@ def _check(rule: Rule, *, allow: bool) -> None:
     assert allow or not is_public_suffix(rule.name)
 
 
+HOSTILE = [
+    *(
+        "1" * 60_000 + "! CNAME .",
+        "a " + "1d" * 30_000 + "x CNAME .",
+        "a" + " " * 60_000 + "b",
+        "a" + " " * 60_000 + "#b",
+    ),
+    *(
+        "/" + "(" * 60_000,
+        "/" + "(" * 60_000 + "/",
+        "/a" * 30_000,
+        "/a/$" * 15_000,
+        "#" * 60_000 + "x",
+        "#" + "$" * 60_000,
+    ),
+    *(
+        "a." * 30_000,
+        "ä." * 30_000,
+        "ä" * 60_000,
+        "a" * 60_000 + "^",
+        "|" * 60_000,
+        "^" * 60_000,
+        "*" * 60_000,
+        "." * 60_000,
+    ),
+    *(
+        "||a.example^$" + "a," * 30_000,
+        "||a.example^$denyallow=" + "a.example|" * 6_000,
+        "0.0.0.0 " + "a.example " * 6_000,
+    ),
+    *(
+        "address=" + "/" * 60_000,
+        "address=/" + "a.example/" * 6_000,
+        'local-zone: "' + "a" * 60_000,
+        "[" * 60_000,
+        "<" * 60_000,
+    ),
+    *(
+        ":" * 60_000,
+        "1:" * 30_000,
+        "1." * 30_000,
+        "/1" * 30_000,
+        "a://" * 15_000,
+        "\u0301" * 900 + ".example",
+        "\u0627" * 900,
+    ),
+]
+
+
+def test_hostile_lines_are_read_in_linear_time() -> None:
+    """Quadratic would take minutes, exponential for ever."""
+    data = "\n".join(HOSTILE).encode()
+    for list_format in FORMATS:
+        assert len(list(read_list(data, format=list_format))) >= len(HOSTILE) // 2
+
+
 LABELS = st.from_regex(r"[a-z0-9_](?:[a-z0-9_-]{0,20}[a-z0-9_])?", fullmatch=True)
 NAMES = st.lists(LABELS, min_size=2, max_size=4).map(".".join).filter(lambda name: not name.split(".")[-1].isdigit())
 TYPES = st.lists(st.sampled_from(["A", "AAAA", "HTTPS", "TXT", "TYPE65280"]), unique=True, max_size=3).map(tuple)
