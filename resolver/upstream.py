@@ -64,6 +64,11 @@ class Exchange:
         """A refusal or failure that an upstream answered, for when no other does better."""
         self.ede = EDE_NO_REACHABLE_AUTHORITY
 
+    @property
+    def server(self) -> "Server":
+        """Return who is being asked now."""
+        return self.order[self.tried - 1]
+
 
 class Server:
     """One upstream: its transports, and how it has been doing."""
@@ -183,22 +188,35 @@ class Forwarder:
         if exchange.finished:
             return
         flags = HEADER.unpack_from(data)[1]
-        if flags & TC and server.over_tcp is not None and not exchange.over_tcp:
-            exchange.over_tcp = True
-            if not self._send(exchange, server, server.over_tcp):
-                self._try_next(exchange)
-        elif flags & RCODE_MASK in {SERVFAIL, REFUSED}:
+        if not flags & TC and flags & RCODE_MASK not in {SERVFAIL, REFUSED}:
+            self._finish(exchange, server, data)
+        elif exchange.server is not server:
+            return  # late, and no help: the one that is being asked now may do better
+        elif flags & TC:
+            self._ask_over_tcp(exchange, server)
+        else:
             # Another upstream may do better; without one, this is the answer.
             exchange.last_reply = server, data
             self._try_next(exchange)
-        else:
-            self._finish(exchange, server, data)
+
+    def _ask_over_tcp(self, exchange: Exchange, server: Server) -> None:
+        """Ask for the whole of a truncated answer, which is never passed on as whole (RFC 2181 section 9)."""
+        if exchange.over_tcp:
+            return  # a late datagram: the stream is being waited for
+        if server.over_tcp is None:
+            self._try_next(exchange)
+            return
+        exchange.over_tcp = True
+        if not self._send(exchange, server, server.over_tcp):
+            self._try_next(exchange)
 
     def _lost(self, exchange: Exchange, server: Server) -> None:
         """Give up a try that can bring no answer any more: the network refused it."""
-        if not exchange.finished:
-            server.failed()
-            exchange.ede = EDE_NETWORK_ERROR
+        if exchange.finished:
+            return
+        server.failed()
+        exchange.ede = EDE_NETWORK_ERROR
+        if exchange.server is server:  # else the wait for it was over before
             self._try_next(exchange)
 
     def _finish(self, exchange: Exchange, server: Server | None, reply: bytes | None) -> None:
