@@ -1,5 +1,6 @@
 """The bench, made anew for each test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from tests.unit.resolver.bench import Bench, Make, make_bench, network_at
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     network = network_at(monkeypatch)
+    # What reached the kernel is what is tested here; bringing it to the disk would take most of the time.
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
     made: list[Bench] = []
 
     def one(**parts: Any) -> Bench:
