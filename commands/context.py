@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import settings
@@ -82,7 +83,7 @@ def show_list(items: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row.get(column)) for column in columns))
+        table.add_row(*(escape(cell(row.get(column))) for column in columns))
     console().print(table)
 
 
@@ -97,7 +98,7 @@ def show_one(item: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def cell(value: object) -> str:
-    """Return a value as people read it; markup in it has no meaning."""
+    """Return a value as people read it."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -106,5 +107,4 @@ def cell(value: object) -> str:
         return ", ".join(map(cell, value)) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {cell(inner)}" for key, inner in value.items()) or "-"
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text.replace("[", r"\[")
+    return "".join(c if c.isprintable() else "?" for c in str(value))

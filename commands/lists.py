@@ -3,17 +3,19 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from admin_api.presenting import present
 from blocklists.errors import BlocklistError
-from blocklists.refresh import BUILTIN, Outcome, refresh
 from commands.context import Context, json_option, pass_context, show_list, show_one
 from commands.progress import Progress
 from storage import categories, sources
 from storage.errors import InvalidError
+
+if TYPE_CHECKING:
+    from blocklists.refresh import Outcome
 
 FORMATS = ("auto", "hosts", "domains", "wildcard", "adblock", "dnsmasq", "rpz", "unbound", "ut1")
 format_option = click.option("--format", "list_format", type=click.Choice(FORMATS), default="auto", show_default=True)
@@ -34,6 +36,8 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
 
     A source that fails keeps its last good version, and the command exits with 1.
     """
+    from blocklists.refresh import refresh  # noqa: PLC0415 - the HTTP client is for fetching alone
+
     session = context.session
     with session.database.reading() as connection:
         everything = sources.list_all(connection)
@@ -61,7 +65,7 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
         sys.exit(1)
 
 
-def _show_outcomes(outcomes: list[Outcome], *, as_json: bool) -> None:
+def _show_outcomes(outcomes: "list[Outcome]", *, as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
         {
             "source": outcome.source,
@@ -144,6 +148,8 @@ def add_source(
 
 def _absolute(location: str) -> str:
     """Return a location as it is found from anywhere: a path on the command line starts at the working directory."""
+    from blocklists.refresh import BUILTIN  # noqa: PLC0415 - as above
+
     if "://" in location or location.startswith(BUILTIN):
         return location
     return str(Path(location).absolute())

@@ -61,7 +61,10 @@ def status(context: Context, *, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     workers = found.pop("workers")
-    show_one(found, as_json=False)
+    failing = found["lists"].pop("failing")
+    for part in ("lists", "journal"):
+        found[part] = {key.replace("_", " "): value for key, value in found[part].items()}
+    show_one(found | {"failing": [f"{source['source']} ({source['error']})" for source in failing]}, as_json=False)
     if workers:
         click.echo()
         columns = ("number", "pid", "state", "policy_version", "lookups", "cached_answers", "in_flight", "unlogged")

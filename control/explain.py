@@ -22,7 +22,6 @@ def explain(snapshot: Snapshot, name: str, client: str, qtype: str) -> dict[str,
     verdict = decide(snapshot, scope, wanted, qtype, time.time_ns() // 1000)
     return {
         "name": wanted,
-        "type": qtype,
         "client": str(address),
         "group": scope.group.name,
         "verdict": verdict.verdict,

@@ -4,7 +4,6 @@ import asyncio
 from pathlib import Path
 
 from blocklists import catalogue
-from blocklists.refresh import BUILTIN, refresh
 from storage import categories, groups, sources, tokens
 from storage.database import Database
 
@@ -20,6 +19,8 @@ def is_due(database: Database) -> bool:
 
 def prepare(database: Database) -> str:
     """Fill a new database, and return the admin token's secret, which is shown once and kept nowhere."""
+    from blocklists.refresh import BUILTIN, refresh  # noqa: PLC0415 - an HTTP client, which no other start needs
+
     with database.change(ACTOR) as change:
         for category in catalogue.categories():
             categories.ensure(
