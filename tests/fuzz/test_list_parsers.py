@@ -32,7 +32,7 @@ OCTETS = st.one_of(st.binary(max_size=300), SOUP, st.lists(st.one_of(SOUP, st.bi
 @example(data=b"@ SOA (", list_format="rpz", allow=True)
 @example(data=b"/" * 5, list_format="adblock", allow=False)
 @example(data="||İ.example^".encode(), list_format="adblock", allow=False)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_any_octets_give_rules_and_rejections(data: bytes, list_format: str, allow: bool) -> None:
     try:
         items = list(read_list(data, format=list_format, allow_public_suffix=allow))
@@ -139,14 +139,14 @@ RULES = st.one_of(
 
 
 @given(rule=RULES)
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_rule_as_text_is_read_back_as_the_same_rule(rule: Rule) -> None:
     [item] = read_list(str(rule).encode(), format="adblock", allow_public_suffix=True)
     assert item == Parsed(1, rule)
 
 
 @given(rule=RULES)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_rule_is_taken_back_by_itself_with_badfilter(rule: Rule) -> None:
     text = str(rule)
     modifiers = rule.traits.important or rule.traits.types or rule.traits.unless
@@ -156,7 +156,7 @@ def test_rule_is_taken_back_by_itself_with_badfilter(rule: Rule) -> None:
 
 
 @given(data=OCTETS)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_lines_are_numbered_as_python_counts_them(data: bytes) -> None:
     """bytes.splitlines() ends lines at LF, CRLF and CR, and nowhere else."""
     expected = [number for number, line in enumerate(data.splitlines(), start=1) if _is_visible(line)]
