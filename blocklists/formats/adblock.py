@@ -11,7 +11,7 @@ from typing import Any
 
 import re2
 
-from blocklists.formats.lines import lines
+from blocklists.formats.lines import MAX_LINE, lines
 from blocklists.formats.modifiers import Modifiers, parse_modifiers
 from blocklists.formats.reader import LineError, LineReader, Reason, normal_name
 from blocklists.formats.suffixes import is_public_suffix
@@ -55,8 +55,10 @@ class Adblock(LineReader):
         if _BADFILTER.search(data) is None:
             return
         for _, text in lines(data):
-            if "badfilter" not in text.lower() or text.startswith("!") or len(self._taken_back) >= MAX_TAKEN_BACK:
+            if "badfilter" not in text.lower() or text.startswith("!") or len(text) > MAX_LINE:
                 continue
+            if len(self._taken_back) >= MAX_TAKEN_BACK:
+                return
             try:
                 rule, takes_back = _parse(text)
             except LineError:

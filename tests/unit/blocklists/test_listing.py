@@ -195,6 +195,11 @@ def test_badfilter_of_a_public_suffix_takes_it_back_where_it_may_be_listed() -> 
     assert list(read_list(data, format="adblock", allow_public_suffix=True)) == []
 
 
+def test_line_that_is_too_long_takes_nothing_back() -> None:
+    data = b"||a.example^\n||a.example^$badfilter #" + b"x" * MAX_LINE
+    assert names(data, "adblock") == [(1, "a.example"), (2, "!limit")]
+
+
 # Limits against lists that would cost too much
 
 
