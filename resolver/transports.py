@@ -223,10 +223,10 @@ class StreamTransport:
                 CONNECT_SECONDS,
             )
         except (OSError, TimeoutError):  # also a certificate that doesn't fit (ssl.SSLError)
+            self._connecting = None  # first: what is lost now may be tried here again, which connects anew
             self._disconnected()
             return
-        finally:
-            self._connecting = None
+        self._connecting = None
         if connection.is_closed:
             return
         self._connection = connection
