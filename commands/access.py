@@ -16,7 +16,7 @@ def tokens_group() -> None:
 
 @tokens_group.command("create")
 @click.argument("name")
-@click.option("--role", type=click.Choice(list(tokens.Role)), required=True)
+@click.option("--role", type=click.Choice([str(role) for role in tokens.Role]), required=True)
 @json_option
 @pass_context
 def create(context: Context, name: str, *, role: str, as_json: bool) -> None:

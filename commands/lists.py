@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from admin_api.presenting import present
-from blocklists.errors import BlocklistError
+from blocklists.errors import BlocklistError, ListError
 from commands.context import Context, json_option, pass_context, show_list, show_one
 from commands.progress import Progress
 from storage import categories, sources
@@ -222,7 +222,8 @@ def inspect_sources(
             )
         except BlocklistError as error:
             failed = True
-            click.echo(f"hallmonitor: {error}", err=True)
+            where = f"{location}: " if isinstance(error, ListError) else ""  # the others name it themselves
+            click.echo(f"hallmonitor: {where}{error}", err=True)
             continue
         show_one(report | {"location": location}, as_json=as_json)
     sys.exit(1 if failed else 0)

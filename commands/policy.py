@@ -119,7 +119,7 @@ def exceptions_group() -> None:
 
 
 @exceptions_group.command("list")
-@click.option("--status", type=click.Choice(list(exceptions.Status)), help="Only those.")
+@click.option("--status", type=click.Choice([str(status) for status in exceptions.Status]), help="Only those.")
 @json_option
 @pass_context
 def list_exceptions(context: Context, *, status: str | None, as_json: bool) -> None:
