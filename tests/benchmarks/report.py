@@ -103,13 +103,23 @@ def conditions(versions: Mapping[str, str], repeats: int, seconds: float) -> str
     )
 
 
+def check(page: Path) -> None:
+    """Raise `ValueError` when the page has no marks to write between, `OSError` when it can't be read."""
+    _split(page)
+
+
 def write(page: Path, text: str) -> None:
-    """Put the text between the page's marks. Raises `ValueError` when the page has none."""
+    """Put the text between the page's marks; raises as `check` does."""
+    before, after = _split(page)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def _split(page: Path) -> tuple[str, str]:
     before, begin, rest = page.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} has no {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    return before, after
 
 
 def _read(path: str) -> str:
