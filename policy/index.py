@@ -26,6 +26,8 @@ from policy.rules import Action, Rule, Scope, Traits
 MAGIC = b"HMI1"
 ALIGNMENT = 8
 START = Struct("<4sII")
+MOST_IN_A_SET = 256
+"""Expressions that are matched at once: a larger automaton may outgrow its memory at some name, and match none then."""
 
 
 class CorruptIndexError(Exception):
@@ -69,7 +71,7 @@ class Index:
             self._numbers: Sequence[int] = data[numbers:].cast("H" if head["width"] == 2 else "I")
             self._trie = marisa_trie.Trie()
             self._trie.map(data[body : body + head["trie_length"]])
-            self._pattern_set = _compile([pattern.expression for pattern in self._patterns])
+            self._pattern_sets = list(_compile([pattern.expression for pattern in self._patterns], 0))
         # RuntimeError is marisa's word for octets that are no trie.
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError, re2.error) as problem:
             raise CorruptIndexError("the index's head is damaged") from problem
@@ -91,9 +93,9 @@ class Index:
         """Return the rules that cover a name in normal form, whatever they do; parents' rules first."""
         key = key_of(name)
         found = list(self._matches(key)) if self._trie.prefixes(key) else []
-        if self._pattern_set is not None:
-            for number in self._pattern_set.Match(name) or ():
-                pattern = self._patterns[number]
+        for first, patterns in self._pattern_sets:
+            for number in patterns.Match(name) or ():
+                pattern = self._patterns[first + number]
                 found.append(Match(Rule(pattern.expression, pattern.traits, pattern=True), pattern.source))
         return found
 
@@ -140,14 +142,32 @@ def pattern_options() -> Any:  # noqa: ANN401 - re2 ships no types
     options.log_errors = False
     options.max_mem = 64 << 20
     options.never_capture = True
+    options.case_sensitive = False  # as adblock has it; names come in lower case
     return options
 
 
-def _compile(expressions: list[str]) -> Any:  # noqa: ANN401 - re2 ships no types
+def _compile(expressions: list[str], first: int) -> Iterator[tuple[int, Any]]:
+    """Yield sets that together hold the expressions, each with the number of its first."""
     if not expressions:
-        return None
+        return
+    patterns = _set_of(expressions) if len(expressions) <= MOST_IN_A_SET else None
+    if patterns is not None:
+        yield first, patterns
+    else:
+        half = len(expressions) // 2
+        yield from _compile(expressions[:half], first)
+        yield from _compile(expressions[half:], first + half)
+
+
+def _set_of(expressions: list[str]) -> Any:  # noqa: ANN401 - re2 ships no types
+    """Return a set of expressions, or None when they need too much memory together: each fits alone."""
     patterns = re2.Set.SearchSet(pattern_options())
-    for expression in expressions:
-        patterns.Add(expression)
-    patterns.Compile()
+    try:
+        for expression in expressions:
+            patterns.Add(expression)
+        patterns.Compile()
+    except re2.error:
+        if len(expressions) == 1:
+            raise
+        return None
     return patterns
