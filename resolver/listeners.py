@@ -79,25 +79,33 @@ class UdpListener:
         self._sock = bind(endpoint, socket.SOCK_DGRAM)
         asyncio.get_running_loop().add_reader(self._sock, self._readable)
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Take a burst; False when nothing is left."""
         engine, sock = self._engine, self._sock
         recvfrom, sendto, take = sock.recvfrom, sock.sendto, engine.take
         received = time.time_ns() // 1000
+        more = True
         for _ in range(BURST):
             try:
                 data, address = recvfrom(MAX_DATAGRAM)
             except OSError:  # nothing more, or an error that belongs to a reply of ours
+                more = False
                 break
             try:
                 take(data, address[0], UDP, sendto, address, received)
             except Exception:
                 log.exception("a datagram from %s was not understood", address[0])
         engine.flush()
+        return more
 
     def stop_reading(self) -> None:
         """Take what has arrived, and no more; replies still leave."""
         asyncio.get_running_loop().remove_reader(self._sock)
-        self._readable()
+        with suppress(OSError):
+            # A connected socket is given no more: what arrives from now on goes to the other workers' sockets.
+            self._sock.connect(self._sock.getsockname())
+        while self._readable():
+            pass
 
     def close(self) -> None:
         """Let go of the socket."""
