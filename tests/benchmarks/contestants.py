@@ -19,9 +19,8 @@ from tests.support.dns_client import Address, dig
 from tests.support.server import HallMonitor, free_port
 
 START_SECONDS = 30.0
-CACHED_ANSWERS = (
-    100_000  # what each may keep: more than a run brings, since a full cache costs dnsmasq thirty times as much
-)
+# What each may keep: more than a run brings, since a full cache costs dnsmasq thirty times as much.
+CACHED_ANSWERS = 100_000
 IN_FLIGHT = 4096
 HERE = Path(__file__).parent
 
