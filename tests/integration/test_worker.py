@@ -1,12 +1,8 @@
 """A real worker process, driven over its control channel as the supervisor would."""
 
 import fcntl
-import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +19,7 @@ import pytest
 from querylog.journal import SegmentReader, segments
 from resolver.listeners import MAX_CONNECTIONS_EACH
 from resolver.worker import ROLE_LOCK, TAKEOVER
+from tests.integration.node import Node, WorkerProcess
 from tests.support import behaviours
 from tests.support.dns_client import (
     exchange,
@@ -36,120 +33,7 @@ from tests.support.dns_client import (
 )
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.processes import eventually
-from tests.unit.policy.build import Listed, block, exception, group, publish
-from tests.unit.resolver.bench import Logged, logged
-
-SECONDS = 10.0
-BLOCKED = [Listed("ut1-adult", "adult", [block("bad.test")])]
-
-
-class WorkerProcess:
-    """One worker and the supervisor's end of its channel."""
-
-    def __init__(self, number: int, directory: Path, errors: Path) -> None:
-        ours, theirs = socket.socketpair()
-        ours.settimeout(SECONDS)
-        self.channel = ours
-        self._lines = ours.makefile("rb")
-        self._errors = errors.open("ab")
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "resolver", str(number), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stderr=self._errors,
-                cwd=directory,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            )
-
-    def say(self, **message: object) -> None:
-        self.channel.sendall(json.dumps(message).encode() + b"\n")
-
-    def hear(self, event: str) -> dict[str, Any]:
-        """Return the next message of this kind. Fails when the channel ends first."""
-        for line in self._lines:
-            message: dict[str, Any] = json.loads(line)
-            if message["event"] == event:
-                return message
-        raise AssertionError(f"the worker left without saying {event}")
-
-    def adopt(self, path: Path) -> int:
-        """Bring it another policy; return the version that it then answers by."""
-        self.say(do="policy", path=str(path))
-        version: int = self.hear("policy")["policy"]
-        return version
-
-    def abandon(self) -> None:
-        """Close the channel, as a supervisor's death does."""
-        self._lines.close()
-        self.channel.close()
-
-    def wait(self, seconds: float = 20.0) -> int:
-        return self.process.wait(seconds)
-
-    def close(self) -> None:
-        self.abandon()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self._errors.close()
-
-
-def free_port() -> int:
-    """Return a port that is free for UDP and TCP on every loopback address that the tests use."""
-    for _ in range(50):
-        with ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            port: int = first.getsockname()[1]
-            try:
-                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind(("127.0.0.1", port))
-                stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)).bind(("::1", port))
-                stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM)).bind(("::1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
-
-
-class Node:
-    """A state directory, a policy and an upstream, on which workers are started."""
-
-    def __init__(self, directory: Path, upstream: FakeUpstream, **document: Any) -> None:
-        self.directory = directory
-        self.upstream = upstream
-        self.state = directory / "var"
-        (self.state / "run").mkdir(parents=True)
-        self.port = free_port()
-        self.server = ("127.0.0.1", self.port)
-        self.document = {
-            "server": {"listen": [f"127.0.0.1:{self.port}", f"[::1]:{self.port}"], "node": "node-1"},
-            "upstream": {"servers": [upstream.url], "try_timeout_ms": 3000, "deadline_ms": 4000},
-        } | document
-        self.workers: list[WorkerProcess] = []
-
-    def publish(self, version: int = 1, **parts: Any) -> Path:
-        return publish(self.state / "policy", version=version, **({"lists": BLOCKED} | parts))
-
-    def start(self, number: int = 0, policy: Path | None = None) -> WorkerProcess:
-        """Start a worker; it serves when this returns."""
-        worker = WorkerProcess(number, self.directory, self.directory / "errors")
-        self.workers.append(worker)
-        path = policy or self.publish()
-        worker.say(settings=self.document, base=str(self.directory), policy=str(path))
-        worker.hear("serving")
-        return worker
-
-    @property
-    def journal(self) -> Path:
-        return self.state / "journal"
-
-    @property
-    def records(self) -> list[Logged]:
-        return logged(self.journal)
-
-    @property
-    def errors(self) -> str:
-        return (self.directory / "errors").read_text()
+from tests.unit.policy.build import exception, group
 
 
 @pytest.fixture(scope="module")
