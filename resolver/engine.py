@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CLIENTS_REMEMBERED = 65_536
 FOREVER = 1e9  # seconds: as long as the policy stands
+NO_KEY: Key = (b"", False, False)
 LONGEST_KEPT_QUERY = 300  # octets: longer ones carry options that will not come again
 UDP, TCP = "udp", "tcp"
 
@@ -58,7 +59,7 @@ class Client(NamedTuple):
 class Lookup:
     """One query that is being answered the whole way."""
 
-    __slots__ = ("data", "peer", "policy_version", "query", "received", "send", "target", "transport", "verdict")
+    __slots__ = ("data", "key", "peer", "policy_version", "query", "received", "send", "target", "transport", "verdict")
 
     def __init__(self, data: bytes, peer: str, transport: str, send: Send, target: object, received: int) -> None:
         self.data = data
@@ -69,6 +70,8 @@ class Lookup:
         self.received = received
         """Microseconds since the epoch."""
         self.query: Query | None = None
+        self.key: Key = NO_KEY
+        """The question as the cache and the upstreams know it."""
         self.verdict: Verdict = ALLOWED
         self.policy_version = 0
 
@@ -200,7 +203,8 @@ class Engine:
         """Before anyone is asked: an answer that is still good."""
         query = lookup.query
         assert query is not None
-        kept = self._cache.get(_key_of(query))
+        lookup.key = _key_of(query)
+        kept = self._cache.get(lookup.key)
         if kept is None:
             return None
         age = time.monotonic() - kept.received
@@ -218,11 +222,8 @@ class Engine:
 
     def _forward(self, lookup: Lookup) -> Outcome | None:
         """Last: ask an upstream; the lookup ends when it answers."""
-        query = lookup.query
-        assert query is not None
-        key = _key_of(query)
-        question, do, cd = key
-        if self.forwarder.ask(key, question, wire.write_upstream_query(question, do=do, cd=cd), lookup):
+        question, do, cd = lookup.key
+        if self.forwarder.ask(lookup.key, question, wire.write_upstream_query(question, do=do, cd=cd), lookup):
             return None
         return Outcome(wire.bare(wire.SERVFAIL), "failed")
 
