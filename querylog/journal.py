@@ -37,6 +37,7 @@ SUFFIX = ".journal"
 SEGMENT_BYTES = 64 << 20
 REMEMBERED_DECISIONS = 50_000
 RETRY_SECONDS = 1.0
+LONGEST = 0xFFFFFFFF  # microseconds: what a lookup has room for
 MAX_BODY = 64 << 20  # no batch comes near: a longer one is a torn or foreign file
 
 _LENGTH = Struct("<I")
@@ -218,8 +219,10 @@ def _pack_lookups(pending: list[tuple[int, int, int]], now: int) -> bytes:
     pack = LOOKUP.pack
     try:
         return b"".join([pack(time, client, decision, now - time) for time, client, decision in pending])
-    except error:  # the clock was set back: a duration below zero
-        return b"".join([pack(time, client, decision, max(0, now - time)) for time, client, decision in pending])
+    except error:  # the clock was set: a duration below zero, or one that no lookup takes
+        return b"".join(
+            [pack(time, client, decision, min(max(0, now - time), LONGEST)) for time, client, decision in pending]
+        )
 
 
 def _write_whole(fd: int, data: bytes) -> None:
