@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import struct
 import time
 from typing import Any
 
