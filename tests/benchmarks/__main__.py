@@ -6,6 +6,7 @@ the machine does meets them alike.
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -50,11 +51,11 @@ def main(arguments: Sequence[str]) -> int:
         report.check(options.write)
     effort = QUICK if options.quick else FULL
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in (options.scenario or {scenario.name})]
-    begun = time.monotonic()
+    begun, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="hallmonitor-bench-") as name:
         rows, versions = _measure(Path(name), scenarios, effort)
     cells = report.table(rows)
-    where = report.conditions(versions, effort.repeats, effort.seconds)
+    where = report.conditions(versions, effort.repeats, effort.seconds, load)
     print(f"\n{report.plain(cells)}\n\n{where}\n{time.monotonic() - begun:.0f} s in all")
     if options.write:
         report.write(options.write, f"{report.markdown(cells)}\n\n{where}")

@@ -93,13 +93,14 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, alignment, *body))
 
 
-def conditions(versions: Mapping[str, str], repeats: int, seconds: float) -> str:
-    """Return one line on what was measured where."""
+def conditions(versions: Mapping[str, str], repeats: int, seconds: float, load: float) -> str:
+    """Return one line on what was measured where, and how busy the machine was before: CPU costs rise with it."""
     model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
     servers = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python "
-        f"{platform.python_version()}; {servers}; medians of {repeats} runs of {seconds:g} s."
+        f"{platform.python_version()}; {servers}; medians of {repeats} runs of {seconds:g} s; "
+        f"load average before: {load:.1f}."
     )
 
 
