@@ -1,6 +1,7 @@
 """Publishing: what the database holds becomes an index and a snapshot document on disk, for workers to map.
 
-`current` always names a whole document beside a whole index: each is written under another name and renamed.
+`current` always names a whole document beside a whole index: each is written under another name and renamed, by one
+process at a time.
 """
 
 import json
@@ -8,6 +9,8 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +18,7 @@ from sqlalchemy import Connection
 
 from blocklists.compiling import compile_from
 from control.errors import PublishError
+from control.state import locked
 from policy import snapshot as snapshots
 from policy.index import CorruptIndexError, Index
 from policy.snapshot import Snapshot
@@ -26,7 +30,11 @@ log = logging.getLogger(__name__)
 SMALL = 200_000
 """Rules up to which compiling takes less time than starting a process for it."""
 KEPT_DOCUMENTS = 3
+LOCK = "lock"
 LOW_PRIORITY = 10
+
+_OF_CURRENT = ("version", "database", "default_group", "index")
+"""What of the document in force tells whether it, or its index, is still right."""
 
 
 class Published(NamedTuple):
@@ -50,9 +58,15 @@ class Publisher:
 
         Raises `PublishError`, `storage.errors.DatabaseDownError`.
         """
+        with self._turn():
+            return self._publish()
+
+    def _publish(self) -> Published:
         with self._database.reading() as connection:
             state = read_state(connection)
             current = self._current()
+            if current and not self._is_whole(current["index"]):
+                current = None
             if current and current["version"] == state.policy_version and self._is_ours(current):
                 return Published(state.policy_version, self._directory / current["document"])
             document = _document(connection, self.default_group) | {
@@ -70,14 +84,10 @@ class Publisher:
         current = self._current()
         if not current:
             return None
-        path = self._directory / current["document"]
-        try:
-            Index.open(self._directory / current["index"], verify=True)
-        except (CorruptIndexError, OSError) as error:
-            log.warning("the index on disk can't be used (%s): it will be compiled again", error)
-            (self._directory / "current").unlink(missing_ok=True)
+        if not self._is_whole(current["index"], verify=True):
+            self.forget()
             return None
-        return Published(int(current["version"]), path)
+        return Published(current["version"], self._directory / current["document"])
 
     def snapshot(self) -> Snapshot:
         """Return the policy on disk. Raises `PublishError` when there is none."""
@@ -87,17 +97,37 @@ class Publisher:
             raise PublishError(f"there is no policy on disk yet: {error}") from error
 
     def forget(self) -> None:
-        """Drop what is on disk: it came from another database."""
-        for path in self._directory.iterdir():
-            path.unlink()
+        """Take nothing over from what is on disk: it is damaged, or came from another database.
+
+        The files stay until the next policy is there, for workers that may be started meanwhile.
+        """
+        (self._directory / "current").unlink(missing_ok=True)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep other processes from publishing here: each would remove what the other is about to name."""
+        try:
+            with locked(self._directory / LOCK):
+                yield
+        except OSError as error:
+            raise PublishError(f"the policy can't be written: {error.strerror or error}") from error
 
     def _current(self) -> dict[str, Any] | None:
+        """Return what of the document in force says whether it still holds, and its file's name; None: none is."""
         try:
             path = (self._directory / "current").resolve(strict=True)
-            document: dict[str, Any] = json.loads(path.read_text())
-        except (OSError, ValueError):
+            document = json.loads(path.read_text())
+            return {key: document[key] for key in _OF_CURRENT} | {"document": path.name}
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return document | {"document": path.name}
+
+    def _is_whole(self, index: str, *, verify: bool = False) -> bool:
+        try:
+            Index.open(self._directory / index, verify=verify)
+        except (CorruptIndexError, OSError) as error:
+            log.warning("the index on disk can't be used (%s): it will be compiled again", error)
+            return False
+        return True
 
     def _is_ours(self, document: dict[str, Any]) -> bool:
         return bool(document["database"] == self._database.name and document["default_group"] == self.default_group)
@@ -105,12 +135,7 @@ class Publisher:
     def _index(self, connection: Connection, entries_version: int, current: dict[str, Any] | None) -> str:
         """Return the name of the index's file; compiles it unless the current one is of the same entries."""
         name = f"index-{entries_version}"
-        if (
-            current
-            and current["database"] == self._database.name
-            and current["index"] == name
-            and (self._directory / name).exists()
-        ):
+        if current and current["database"] == self._database.name and current["index"] == name:
             return name
         path = self._directory / name
         try:
@@ -145,20 +170,20 @@ class Publisher:
             link.unlink(missing_ok=True)
             link.symlink_to(path.name)
             link.rename(self._directory / "current")
-            self._tidy(document["index"])
+            self._tidy(path)
         except OSError as error:
             raise PublishError(f"the policy can't be written: {error.strerror or error}") from error
         return Published(document["version"], path)
 
-    def _tidy(self, index: str) -> None:
-        """Remove old documents, and the indexes that none of those left names."""
-        documents = sorted(self._directory.glob("policy-*.json"), key=lambda path: path.stat().st_mtime_ns)
-        for path in documents[:-KEPT_DOCUMENTS]:
+    def _tidy(self, written: Path) -> None:
+        """Remove what is neither in force nor was shortly before, and what a killed process left unfinished."""
+        others = {path for path in self._directory.glob("policy-*.json") if path != written}
+        # The one in force is not told by its time: clocks are set back.
+        old = sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_DOCUMENTS]
+        named = {_index_of(path) for path in {written, *others} - set(old)}
+        indexes = [path for path in self._directory.glob("index-*") if path.name not in named]
+        for path in (*old, *indexes, *self._directory.glob(".*")):
             path.unlink(missing_ok=True)
-        named = {json.loads(path.read_text())["index"] for path in documents[-KEPT_DOCUMENTS:]} | {index}
-        for path in self._directory.glob("index-*"):
-            if path.name not in named:
-                path.unlink(missing_ok=True)
 
 
 def _document(connection: Connection, default_group: str) -> dict[str, Any]:
@@ -197,6 +222,13 @@ def _document(connection: Connection, default_group: str) -> dict[str, Any]:
             for exception in exceptions.live(connection, now())
         ],
     }
+
+
+def _index_of(document: Path) -> str:
+    try:
+        return str(json.loads(document.read_text())["index"])
+    except (ValueError, KeyError, TypeError):  # damaged: nobody can use it
+        return ""
 
 
 def _replace(path: Path, data: bytes) -> None:

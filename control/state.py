@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from control.errors import AlreadyServingError, StateError
 
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
+PATIENCE_SECONDS = 0.5
+"""For how long the supervisor's lock is tried: whoever asks whether one runs holds it for a moment."""
 
 
 class StateDirectory:
@@ -37,29 +40,43 @@ class StateDirectory:
     def serving(self) -> Iterator[None]:
         """Hold the directory as its one supervisor. Raises `AlreadyServingError`."""
         with _opened(self.run / "supervisor.lock") as fd:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise AlreadyServingError(f"another hallmonitor serves from {self.root} already") from None
+            until = time.monotonic() + PATIENCE_SECONDS
+            while not _taken(fd):
+                if time.monotonic() > until:
+                    raise AlreadyServingError(f"another hallmonitor serves from {self.root} already")
+                time.sleep(0.01)
             yield
 
     def is_served(self) -> bool:
         """Tell whether a supervisor holds the directory."""
         try:
             with _opened(self.run / "supervisor.lock") as fd:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+                return not _taken(fd)
         except OSError:
             return False
-        return False
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
         """Hold a lock of that name. Raises `BlockingIOError` when somebody has it and it isn't to wait."""
-        with _opened(self.run / f"{name}.lock") as fd:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        with locked(self.run / f"{name}.lock", wait=wait):
             yield
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock that is this file. Raises `BlockingIOError` when somebody has it and it isn't to wait."""
+    with _opened(path) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+def _taken(fd: int) -> bool:
+    """Take a lock if nobody has it; tell whether that was so."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
