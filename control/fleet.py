@@ -29,8 +29,10 @@ SILENCE_SECONDS = 15.0
 class WorkerHandle:
     """One worker process, seen from the supervisor."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, settings: Settings) -> None:
+        """Start the process. Raises `OSError` when it can't be."""
         self.number = number
+        self.settings = settings
         self.started = time.monotonic()
         self.serving = asyncio.Event()
         self.policy_version = 0
@@ -38,12 +40,16 @@ class WorkerHandle:
         self.beat: dict[str, Any] = {}
         self.last_heard = self.started
         ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "resolver", str(number), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    [sys.executable, "-m", "resolver", str(number), str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+        except OSError:
+            ours.close()
+            raise
         ours.setblocking(False)
         self._socket = ours
         self._writer: asyncio.StreamWriter | None = None
@@ -51,28 +57,30 @@ class WorkerHandle:
     def __repr__(self) -> str:
         return f"<WorkerHandle {self.number} pid={self.process.pid} policy={self.policy_version}>"
 
-    async def follow(self, settings: Settings, published: Published, heard: Callable[[], None]) -> None:
-        """Start the worker's service and follow what it says, until its channel closes."""
+    async def follow(self, published: Published, heard: Callable[[str], None]) -> None:
+        """Start the worker's service and follow what it says, until its channel closes; `heard` is told each event."""
         reader, self._writer = await asyncio.open_connection(sock=self._socket)
-        start = {"settings": settings.document, "base": str(settings.base), "policy": str(published.path)}
+        base = str(self.settings.base)
+        start = {"settings": self.settings.document, "base": base, "policy": str(published.path)}
         self._writer.write(json.dumps(start).encode() + b"\n")
         try:
             while line := await reader.readline():
-                self._hear(json.loads(line))
-                heard()
-        except OSError:
-            pass  # killed: the channel is reset
+                heard(self._hear(json.loads(line)))
+        except (OSError, ValueError):
+            pass  # killed: the channel is reset, or its last line cut
         finally:
             self._writer.close()
         await asyncio.to_thread(self.process.wait)
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _hear(self, message: dict[str, Any]) -> str:
         self.last_heard = time.monotonic()
         self.policy_version = message["policy"]
-        if message["event"] == "serving":
+        event: str = message["event"]
+        if event == "serving":
             self.serving.set()
-        elif message["event"] == "beat":
+        elif event == "beat":
             self.beat = message
+        return event
 
     def say(self, **message: object) -> None:
         """Tell the worker something; one that is gone hears nothing."""
@@ -84,7 +92,7 @@ class WorkerHandle:
         return {
             "number": self.number,
             "pid": self.process.pid,
-            "state": "stopping" if self.stopping else "serving" if self.serving.is_set() else "starting",
+            "state": self._state(),
             "policy_version": self.policy_version,
             "uptime_seconds": round(time.monotonic() - self.started, 1),
             "lookups": self.beat.get("lookups", 0),
@@ -92,6 +100,13 @@ class WorkerHandle:
             "in_flight": self.beat.get("in_flight", 0),
             "unlogged": self.beat.get("unlogged", 0),
         }
+
+    def _state(self) -> str:
+        if self.process.returncode is not None:
+            return "ended"
+        if self.stopping:
+            return "stopping"
+        return "serving" if self.serving.is_set() else "starting"
 
 
 class Fleet:
@@ -104,43 +119,57 @@ class Fleet:
         self._tasks: dict[WorkerHandle, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
         self._stopping = False
+        self._looked = 0.0
         self.restarts = 0
 
     async def start(self) -> None:
-        """Start every worker and wait until all serve. Raises `PublishError` when one does not."""
-        for number in range(self._count()):
-            self._spawn(number)
+        """Start every worker and wait until all serve. Raises `PublishError` when one does not, or `OSError`."""
+        for number in range(_count(self._settings)):
+            self._workers[number] = self._spawn(number, self._settings)
         await self._until(lambda: all(w.serving.is_set() for w in self._workers.values()), START_SECONDS, "serve")
 
-    def _count(self) -> int:
-        return self._settings.server.workers or len(os.sched_getaffinity(0))
-
-    def _spawn(self, number: int) -> WorkerHandle:
-        worker = self._workers[number] = WorkerHandle(number)
+    def _spawn(self, number: int, settings: Settings) -> WorkerHandle:
+        worker = WorkerHandle(number, settings)
         self._tasks[worker] = asyncio.create_task(self._watch(worker))
         return worker
 
     async def _watch(self, worker: WorkerHandle) -> None:
         """Follow a worker to its end; unless that was wanted, another takes its place."""
-        await worker.follow(self._settings, self._published, self._heard(worker))
-        del self._tasks[worker]
-        self._changed.set()
-        if self._stopping or worker.stopping or self._workers.get(worker.number) is not worker:
-            return
-        lived = time.monotonic() - worker.started
-        log.error(
-            "worker %d (pid %d) ended with status %s", worker.number, worker.process.pid, worker.process.returncode
+        try:
+            await worker.follow(self._published, self._heard(worker))
+        finally:
+            del self._tasks[worker]
+            self._changed.set()
+        log.log(
+            logging.INFO if worker.stopping else logging.ERROR,
+            "worker %d (pid %d) ended with status %s",
+            worker.number,
+            worker.process.pid,
+            worker.process.returncode,
         )
-        if lived < SHORT_LIFE_SECONDS:
-            await asyncio.sleep(PAUSE_SECONDS)  # whatever ends it at once would end the next one too
-        if not self._stopping and self._workers.get(worker.number) is worker:
-            self.restarts += 1
-            self._spawn(worker.number)
+        # Whatever ends it at once would end the next one too.
+        pause = PAUSE_SECONDS if time.monotonic() - worker.started < SHORT_LIFE_SECONDS else 0.0
+        while self._is_missed(worker):
+            await asyncio.sleep(pause)
+            if self._is_missed(worker):
+                pause = PAUSE_SECONDS
+                self._replace_ended(worker)
 
-    def _heard(self, worker: WorkerHandle) -> Callable[[], None]:
-        def heard() -> None:
-            if worker.policy_version < self._published.version:
-                # It read the policy before the newest was published.
+    def _is_missed(self, worker: WorkerHandle) -> bool:
+        """Tell whether a worker that has ended has left a place empty."""
+        return not self._stopping and self._workers.get(worker.number) is worker
+
+    def _replace_ended(self, worker: WorkerHandle) -> None:
+        try:
+            self._workers[worker.number] = self._spawn(worker.number, worker.settings)
+            self.restarts += 1
+        except OSError as error:
+            log.error("worker %d can't be started, it will be tried again: %s", worker.number, error)  # noqa: TRY400 - the system's, not a bug
+
+    def _heard(self, worker: WorkerHandle) -> Callable[[str], None]:
+        def heard(event: str) -> None:
+            # It read the policy before the newest was published; or could not read that, which a beat tries again.
+            if event != "policy" and worker.policy_version != self._published.version:
                 worker.say(do="policy", path=str(self._published.path))
             self._changed.set()
 
@@ -149,12 +178,14 @@ class Fleet:
     async def publish(self, published: Published) -> None:
         """Bring a policy to every worker, and wait until all answer by it. Raises `PublishError`."""
         self._published = published
-        for worker in self._workers.values():
+        for worker in self._tasks:
             if worker.serving.is_set():
                 worker.say(do="policy", path=str(published.path))
         version = published.version
         await self._until(
-            lambda: all(w.policy_version >= version for w in self._tasks), PUBLISH_SECONDS, "take the policy"
+            lambda: all(w.policy_version == version for w in self._tasks if not w.stopping),
+            PUBLISH_SECONDS,
+            "take the policy",
         )
 
     async def _until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
@@ -169,38 +200,46 @@ class Fleet:
     async def replace_all(self, settings: Settings) -> None:
         """Put workers under new settings in the place of the old, one by one: each serves before another leaves.
 
-        Raises `PublishError` when one can't, which leaves the old ones that haven't been replaced.
+        Raises `PublishError` when one can't, or `OSError`; that leaves the old ones that haven't been replaced.
         """
-        before, self._settings = self._settings, settings
-        wanted = self._count()
-        for number in range(max(wanted, len(self._workers))):
-            old = self._workers.pop(number, None)
-            if number < wanted:
-                fresh = self._spawn(number)
-                try:
-                    await self._until(fresh.serving.is_set, START_SECONDS, "serve")
-                except PublishError:
-                    self._settings = before
-                    if old is not None:
-                        self._workers[number] = old
-                    await self._stop_worker(fresh)
-                    raise
-            if old is not None:
-                await self._stop_worker(old)
+        wanted = _count(settings)
+        for number in range(wanted):
+            await self._replace(number, settings)
+        for number in [number for number in self._workers if number >= wanted]:
+            await self._stop_worker(self._workers.pop(number))
+        self._settings = settings
+
+    async def _replace(self, number: int, settings: Settings) -> None:
+        """Put a new worker in a place once it serves; until then the old one keeps it."""
+        fresh = self._spawn(number, settings)
+        try:
+            await self._until(lambda: fresh.serving.is_set() or fresh not in self._tasks, START_SECONDS, "serve")
+        except PublishError:
+            await self._stop_worker(fresh)
+            raise
+        if fresh not in self._tasks:
+            raise PublishError(f"worker {number} ended before it served")
+        old, self._workers[number] = self._workers.get(number), fresh
+        if old is not None:
+            await self._stop_worker(old)
 
     def replace_silent(self) -> None:
-        """Kill workers that have said nothing for long: stuck ones; others take their place."""
-        limit = time.monotonic() - SILENCE_SECONDS
-        for worker in self._workers.values():
-            if worker.last_heard < limit and not worker.stopping:
+        """Kill workers that have said nothing for long: stuck ones; others take their place. Call it often."""
+        now = time.monotonic()
+        slept, self._looked = now - self._looked > SILENCE_SECONDS / 2, now
+        if slept:  # it was this process that stood still, and perhaps the workers with it: they get their time again
+            for worker in self._tasks:
+                worker.last_heard = now
+        for worker in self._tasks:
+            if worker.last_heard < now - SILENCE_SECONDS and not worker.stopping:
                 log.error("worker %d (pid %d) is stuck and will be replaced", worker.number, worker.process.pid)
-                worker.last_heard = time.monotonic()
+                worker.last_heard = now
                 worker.process.send_signal(signal.SIGKILL)
 
     async def stop(self) -> None:
         """Stop every worker: each finishes what is in flight."""
         self._stopping = True
-        await asyncio.gather(*(self._stop_worker(worker) for worker in list(self._workers.values())))
+        await asyncio.gather(*map(self._stop_worker, list(self._tasks)))
 
     async def _stop_worker(self, worker: WorkerHandle) -> None:
         worker.stopping = True
@@ -217,3 +256,7 @@ class Fleet:
     def status(self) -> list[dict[str, Any]]:
         """Return what is known of each worker."""
         return [worker.status() for _, worker in sorted(self._workers.items())]
+
+
+def _count(settings: Settings) -> int:
+    return settings.server.workers or len(os.sched_getaffinity(0))
