@@ -17,11 +17,13 @@ def is_due(database: Database) -> bool:
         return not groups.list_all(connection)
 
 
-def prepare(database: Database) -> str:
-    """Fill a new database, and return the admin token's secret, which is shown once and kept nowhere."""
+def prepare(database: Database) -> None:
+    """Fill a new database; one that another process has filled meanwhile is left as it is."""
     from blocklists.refresh import BUILTIN, refresh  # noqa: PLC0415 - an HTTP client, which no other start needs
 
     with database.change(ACTOR) as change:
+        if groups.list_all(change.connection):
+            return
         for category in catalogue.categories():
             categories.ensure(
                 change,
@@ -56,8 +58,18 @@ def prepare(database: Database) -> str:
                 licence=source.licence,
                 homepage=source.homepage,
             )
-        _, secret = tokens.create(change, TOKEN_NAME, "admin")
     with database.reading() as connection:
         starters = [source for source in sources.list_all(connection) if source.starter]
     asyncio.run(refresh(database, starters, actor=ACTOR, base=Path("/")))
+
+
+def first_token(database: Database) -> str:
+    """Make an admin token where there has never been a token; return its secret, which is shown once and kept nowhere.
+
+    Empty otherwise. The last step of a start, so that a start that fails doesn't take the secret with it.
+    """
+    with database.change(ACTOR) as change:
+        if tokens.list_all(change.connection):
+            return ""
+        _, secret = tokens.create(change, TOKEN_NAME, "admin")
     return secret

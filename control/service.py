@@ -47,7 +47,8 @@ class Service:
         """
         async with self._publishing:
             published = await asyncio.to_thread(self._publisher.publish)
-            if published != self.published or self._snapshot is None:
+            group = self._publisher.default_group
+            if published != self.published or self._snapshot is None or self._snapshot.default_group != group:
                 self._snapshot = await asyncio.to_thread(self._publisher.snapshot)
             self.published = published
             if self.fleet is not None:

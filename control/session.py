@@ -42,8 +42,10 @@ class Session:
         self.database.migrate()
         if first_start.is_due(self.database):
             self._publisher.forget()
-            secret = first_start.prepare(self.database)
-            tell(f"A new database was set up. Its admin token, shown this once: {secret}")
+            first_start.prepare(self.database)
+            secret = first_start.first_token(self.database)
+            if secret:
+                tell(f"A new database was set up. Its admin token, shown this once: {secret}")
 
     @property
     def actor(self) -> str:

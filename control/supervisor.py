@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.25
 REFRESH_CHECK_SECONDS = 30.0
 DATABASE_RETRY_SECONDS = 1.0
+PUBLISH_RETRY_SECONDS = 1.0
 HANDOVER_SECONDS = 8.0
 ACTOR = "schedule"
 
@@ -66,6 +67,8 @@ class Supervisor:
         self._service = Service(settings, self._database, self._publisher, store, self._shipping)
         self._store = store
         self._stopping = asyncio.Event()
+        self._hung_up = asyncio.Event()
+        """Set by SIGHUP: the configuration is to be read again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: list[Callable[[], Coroutine[Any, Any, None]]] = []
         """What ends the parts that have started, the latest last."""
@@ -77,6 +80,7 @@ class Supervisor:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up.set)
             try:
                 if await self._start(announce):
                     await self._stopping.wait()
@@ -92,7 +96,7 @@ class Supervisor:
             await self._start_workers(last)
         if not await self._wait_for_database():
             return False
-        secret = await self._first_start()
+        await self._first_start()
         await self._service.publish()
         self._start_shipping()
         if self._service.fleet is None:
@@ -100,10 +104,10 @@ class Supervisor:
             await self._start_workers(self._service.published)
         await self._start_api()
         await self._start_channel()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._keep(self._reload_settings()))
         self._keep(self._watch())
         self._keep(self._refresh_on_time())
-        announce(self._settings, secret)
+        self._keep(self._reload_when_told())
+        announce(self._settings, await asyncio.to_thread(first_start.first_token, self._database))
         return True
 
     # Starting, part by part.
@@ -150,12 +154,10 @@ class Supervisor:
                 return True
         return False
 
-    async def _first_start(self) -> str:
-        if not await asyncio.to_thread(first_start.is_due, self._database):
-            return ""
-        if self._service.fleet is None:
+    async def _first_start(self) -> None:
+        if await asyncio.to_thread(first_start.is_due, self._database):
             self._publisher.forget()  # a policy on disk would be another database's
-        return await asyncio.to_thread(first_start.prepare, self._database)
+            await asyncio.to_thread(first_start.prepare, self._database)
 
     async def _start_workers(self, published: Published) -> None:
         """Start the workers, once those of an earlier supervisor have left."""
@@ -234,8 +236,12 @@ class Supervisor:
                 if not down:
                     log.warning("%s; answers go on by policy %d", error, self._service.published.version)
                 down = str(error)
-            except ControlError:
+            except ControlError as error:
+                log.error("a policy could not be published, it will be tried again: %s", error)  # noqa: TRY400 - a state, not a bug
+                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
+            except Exception:
                 log.exception("a policy could not be published; it will be tried again")
+                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
             else:
                 if down:
                     log.warning("the database answers again")
@@ -267,6 +273,13 @@ class Supervisor:
             else:
                 log.info("%s: %d added, %d removed", outcome.source, outcome.added, outcome.removed)
 
+    async def _reload_when_told(self) -> None:
+        """Read the configuration again after each SIGHUP, one after the other."""
+        while True:
+            await self._hung_up.wait()
+            self._hung_up.clear()
+            await self._reload_settings()
+
     async def _reload_settings(self) -> None:
         """Take the configuration file as it is now; one that is wrong changes nothing."""
         try:
@@ -276,18 +289,30 @@ class Supervisor:
                 log.warning("state, database and admin settings take effect at the next start")
             new = [endpoint for endpoint in settings.server.listen if endpoint not in old.server.listen]
             self._check_ports(tuple(new))
-            assert self._service.fleet is not None
-            await self._service.fleet.replace_all(settings)
-            self._settings = self._service.settings = settings
-            self._publisher.default_group = settings.filter.default_group
-            await self._service.publish()
+            await self._take(settings)
         except SettingsError as error:
             for problem in error.problems:
                 log.error("the configuration was not taken: %s", problem)  # noqa: TRY400 - the operator's, not a bug
         except (ControlError, DatabaseDownError) as error:
             log.error("the configuration was not taken: %s", error)  # noqa: TRY400 - the operator's, not a bug
+        except Exception:
+            log.exception("the configuration was not taken")
         else:
             log.info("the configuration was read again")
+
+    async def _take(self, settings: Settings) -> None:
+        """Bring settings into force, first what can be found wrong before a worker is replaced."""
+        assert self._service.fleet is not None
+        before = self._publisher.default_group
+        self._publisher.default_group = settings.filter.default_group
+        try:
+            await self._service.publish()
+            await self._service.fleet.replace_all(settings)
+        except Exception:
+            self._publisher.default_group = before
+            await self._service.publish()
+            raise
+        self._settings = self._service.settings = settings
 
     async def _end(self) -> None:
         """End what has started, the latest first."""
