@@ -5,6 +5,7 @@ One JSON line each way: ``{"do": NAME}``, answered by the result or ``{"error": 
 
 import asyncio
 import json
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from control.errors import ControlError
+from querylog.errors import QuerylogError
+from storage.errors import StorageError
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[], Awaitable[dict[str, Any]]]
 ANSWER_SECONDS = 30.0
 LONGEST_LINE = 16 << 20
+SOCKET_MODE = 0o600
 
 
 class ControlSocket:
@@ -29,22 +35,10 @@ class ControlSocket:
     async def start(self) -> None:
         """Begin to listen, readable to nobody else."""
         self._path.unlink(missing_ok=True)
-        before = os.umask(0o177)
-        try:
-            # A socket's path is at most 107 octets, a state directory may be longer: name it from within.
-            self._server = await asyncio.start_unix_server(self._serve, sock=_bound(self._path))
-        finally:
-            os.umask(before)
+        self._server = await asyncio.start_unix_server(self._serve, sock=_bound(self._path))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            request = json.loads(await reader.readline())
-            handler = self._handlers.get(request.get("do"))
-            answer = await handler() if handler else {"error": "no such request"}
-        except ControlError as error:
-            answer = {"error": str(error)}
-        except (OSError, ValueError, AttributeError):
-            answer = {"error": "no request that can be read"}
+        answer = await self._answer(await _request(reader))
         try:
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
@@ -53,6 +47,18 @@ class ControlSocket:
         except OSError:
             pass  # the command didn't wait
 
+    async def _answer(self, request: str) -> dict[str, Any]:
+        handler = self._handlers.get(request)
+        if handler is None:
+            return {"error": "no such request"}
+        try:
+            return await handler()
+        except (ControlError, StorageError, QuerylogError) as error:
+            return {"error": str(error)}
+        except Exception:
+            log.exception("%s failed", request)
+            return {"error": f"{request} failed; the service's own log says why"}
+
     async def close(self) -> None:
         """Listen no more."""
         if self._server is not None:
@@ -60,13 +66,27 @@ class ControlSocket:
             self._path.unlink(missing_ok=True)
 
 
+async def _request(reader: asyncio.StreamReader) -> str:
+    """Return what is asked for; empty when that can't be read."""
+    try:
+        return str(json.loads(await reader.readline())["do"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
+
+
 def _bound(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    _at(path, sock.bind)
+    try:
+        _at(path, sock.bind)
+        path.chmod(SOCKET_MODE)  # nobody can connect before it listens
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
 def _at(path: Path, use: Callable[[str], None]) -> None:
+    # A socket's path is at most 107 octets, a state directory may be longer: name it from within.
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         use(f"/proc/self/fd/{directory}/{path.name}")
