@@ -4,10 +4,11 @@ A source that fails keeps its last good version, and the others go on. Publishin
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from blocklists.listing import Parsed, read_list
 from policy.rules import Rule
 from storage import entries, sources
 from storage.database import Database, now
-from storage.errors import StorageError
+from storage.errors import DatabaseDownError, NotFoundError, StorageError
 from storage.sources import Source
+
+log = logging.getLogger(__name__)
 
 BUILTIN = "builtin:"
 """Begins the location of a list that ships with the product."""
-FETCHES_AT_ONCE = 4
+AT_ONCE = 4
+"""Sources in work: fetching, or fetched and waiting for the database. Each is a whole list in memory."""
 
 
 class NothingInItError(ListError):
@@ -61,31 +65,40 @@ async def refresh(
     progress: Progress = lambda _source, _step: None,
 ) -> list[Outcome]:
     """Refresh sources: fetched side by side, stored one after the other. Relative locations start at `base`."""
-    fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
+    in_work = asyncio.Semaphore(AT_ONCE)
     storing = asyncio.Lock()
 
-    @asynccontextmanager
-    async def turn(source: Source, step: str, gate: asyncio.Semaphore | asyncio.Lock) -> AsyncIterator[None]:
-        async with gate:
-            progress(source.key, step)
-            yield
+    async def work(source: Source, outcome: Outcome) -> None:
+        progress(source.key, "fetching")
+        fetched = await _fetch(source, base, force=force)
+        async with storing:
+            progress(source.key, "storing")
+            await asyncio.to_thread(_store, database, source, fetched, actor, outcome, force)
 
     async def one(source: Source) -> Outcome:
         outcome = Outcome(source.key, source.category)
-        started = time.monotonic()
-        try:
-            async with turn(source, "fetching", fetching):
-                fetched = await _fetch(source, base, force=force)
-            async with turn(source, "storing", storing):
-                await asyncio.to_thread(_store, database, source, fetched, actor, outcome, force)
-        except (BlocklistError, StorageError) as error:
-            outcome.error = str(error)
-            await asyncio.to_thread(_remember_failure, database, source, outcome.error)
-        outcome.seconds = time.monotonic() - started
-        progress(source.key, outcome.status)
+        async with in_work:
+            started = time.monotonic()
+            try:
+                await work(source, outcome)
+            except Exception as error:  # noqa: BLE001 - a bug in one source costs that source
+                outcome.error = _told(error, source)
+                await asyncio.to_thread(_remember_failure, database, source, outcome.error)
+            outcome.seconds = time.monotonic() - started
+            progress(source.key, outcome.status)
         return outcome
 
     return list(await asyncio.gather(*map(one, chosen)))
+
+
+def _told(error: Exception, source: Source) -> str:
+    """Return what went wrong in a sentence; what nobody foresaw goes to the service's log as well."""
+    if isinstance(error, NotFoundError):
+        return "it was removed meanwhile"
+    if isinstance(error, BlocklistError | StorageError):
+        return str(error)
+    log.error("refreshing %s failed", source.key, exc_info=error)
+    return f"an error of the program, not of the list: {type(error).__name__}: {error}"
 
 
 async def _fetch(source: Source, base: Path, *, force: bool) -> Fetched | NotModified:
@@ -146,4 +159,5 @@ def _rules(source: Source, data: bytes, rejected: Counter[str]) -> Iterator[Rule
 
 
 def _remember_failure(database: Database, source: Source, error: str) -> None:
-    sources.record_failure(database, source.id, error, now())
+    with suppress(DatabaseDownError):  # which may be why it failed
+        sources.record_failure(database, source.id, error, now())
