@@ -1,15 +1,15 @@
 """The command line: puts the commands together, and turns what went wrong into one line and an exit code."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from blocklists.errors import BlocklistError
 from commands.access import tokens_group
-from commands.context import Context
+from commands.context import Context, printable
 from commands.lists import categories_group, refresh_command, sources_group
 from commands.logs import logs_group
 from commands.policy import exceptions_group, groups_group, networks_group
@@ -63,16 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         sys.exit(INTERRUPTED)
     except SettingsError as error:
-        for problem in error.problems:
-            click.echo(f"hallmonitor: {problem}", err=True)
-        sys.exit(FAILED)
-    except (ControlError, StorageError, BlocklistError, QuerylogError, ValueError) as error:
-        click.echo(f"hallmonitor: {error}", err=True)
-        sys.exit(FAILED)
-    except BrokenPipeError:
-        # Whoever read has had enough; nothing is to be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+        _fail(*error.problems)
+    except (ControlError, StorageError, BlocklistError, QuerylogError, ValueError, OSError) as error:
+        _fail(str(error))
+
+
+def _fail(*reasons: str) -> NoReturn:
+    for reason in reasons:
+        click.echo(f"hallmonitor: {printable(reason)}", err=True)
+    sys.exit(FAILED)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import settings
 from control.session import Session
@@ -83,7 +83,7 @@ def show_list(items: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell(row.get(column))) for column in columns))
+        table.add_row(*(Text(cell(row.get(column))) for column in columns))
     console().print(table)
 
 
@@ -107,4 +107,9 @@ def cell(value: object) -> str:
         return ", ".join(map(cell, value)) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{key} {cell(inner)}" for key, inner in value.items()) or "-"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return text that a terminal only shows: whatever else would act on it is a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -39,20 +39,23 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
     from blocklists.refresh import refresh  # noqa: PLC0415 - the HTTP client is for fetching alone
 
     session = context.session
-    with session.database.reading() as connection:
-        everything = sources.list_all(connection)
-        chosen = [sources.get(connection, key) for key in keys] or [s for s in everything if s.enabled]
-    with Progress([source.key for source in chosen], quiet=as_json) as progress, session.state.locked("refresh"):
-        outcomes = asyncio.run(
-            refresh(
-                session.database,
-                chosen,
-                actor=session.actor,
-                base=session.settings.base,
-                force=force,
-                progress=progress.report,
+    with session.state.locked("refresh"):  # before the sources are read: another refresh may be at them
+        with session.database.reading() as connection:
+            everything = sources.list_all(connection)
+            chosen = [sources.get(connection, key) for key in dict.fromkeys(keys)] or [
+                s for s in everything if s.enabled
+            ]
+        with Progress([source.key for source in chosen], quiet=as_json) as progress:
+            outcomes = asyncio.run(
+                refresh(
+                    session.database,
+                    chosen,
+                    actor=session.actor,
+                    base=session.settings.base,
+                    force=force,
+                    progress=progress.report,
+                )
             )
-        )
     session.publish()
     _show_outcomes(outcomes, as_json=as_json)
     failed = [outcome for outcome in outcomes if outcome.error]

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from commands.context import Context, json_option, pass_context, show_list
+from commands.context import Context, cell, json_option, pass_context, show_list
 from querylog.records import Record
 from querylog.search import LogQuery, record_to_json
 from querylog.times import parse_time
@@ -99,4 +99,4 @@ def tail(
 
 def _line(record: Record) -> str:
     fields = record_to_json(record)
-    return "  ".join(str(fields[column] or "-") for column in COLUMNS)
+    return "  ".join(cell(fields[column]) for column in COLUMNS)

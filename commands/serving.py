@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 import click
+from rich.text import Text
 
-from commands.context import Context, console, json_option, pass_context, show_list, show_one
+from commands.context import Context, cell, console, json_option, pass_context, show_list, show_one
 from control.explain import explain
 from settings import Settings, SettingsError
 
@@ -104,7 +105,8 @@ def lookup(context: Context, name: str, *, client: str, qtype: str, as_json: boo
     if as_json:
         click.echo(json.dumps(found))
         return
-    console().print(f"{found['name']} for {found['client']} ({found['group']}): [bold]{found['verdict']}[/bold]")
+    who = f"{found['name']} for {found['client']} ({found['group']}): "
+    console().print(Text.assemble(cell(who), (found["verdict"], "bold")))
     show_one({key: found[key] for key in _REASONS if found[key] is not None}, as_json=False)
 
 
