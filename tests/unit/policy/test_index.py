@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocklists.compiler import compile_index
-from policy.index import MAGIC, START, CorruptIndexError, Index
+from policy.index import MAGIC, MOST_IN_A_SET, START, CorruptIndexError, Index
 from policy.rules import Action, Rule, Scope, Traits
 from tests.unit.policy.build import block, index_of, write_index
 
@@ -119,6 +119,21 @@ def test_a_failed_compilation_keeps_the_old_index(tmp_path: Path) -> None:
         compile_index(tmp_path / "i", broken, {})
     assert (tmp_path / "i").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["i"]
+
+
+def test_expressions_know_no_case_and_names_have_none(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "i", [(1, block("^AD[0-9]", pattern=True))])
+    assert [match.rule.name for match in index.match("ad7.test")] == ["^AD[0-9]"]
+
+
+def test_more_expressions_than_one_set_takes(tmp_path: Path) -> None:
+    """Each is found under its own number, wherever the sets are cut."""
+    count = 2 * MOST_IN_A_SET + 3
+    listed = [(number % 7, block(f"^n{number:04d}\\.", pattern=True)) for number in range(count)]
+    index = index_of(tmp_path / "i", listed)
+    for number in (0, 1, MOST_IN_A_SET - 1, MOST_IN_A_SET, MOST_IN_A_SET + 1, count // 2, count - 1):
+        (match,) = index.match(f"n{number:04d}.test")
+        assert (match.rule.name, match.source) == (f"^n{number:04d}\\.", number % 7)
 
 
 # Damaged files.
