@@ -62,20 +62,22 @@ def decoded(segment: str, definition: Definition) -> Client | Decision:
 
 def record_of(time: int, node: str, client: Client, decision: Decision, duration_us: int) -> Record:
     """Return the record of a lookup."""
-    qname, qtype, *cause, exception_id, version, rcode, upstream, cached = decision
     return Record(
         time,
         node,
         client.client,
         client.group,
-        qname,
-        qtype,
+        decision.qname,
+        decision.qtype,
         client.transport,
-        *cause,
-        exception_id,
-        version,
-        rcode,
-        upstream,
-        cached,
+        decision.verdict,
+        decision.category,
+        decision.source,
+        decision.rule,
+        decision.exception_id,
+        decision.policy_version,
+        decision.rcode,
+        decision.upstream,
+        decision.cached,
         duration_us,
     )

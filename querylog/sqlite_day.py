@@ -13,12 +13,11 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote
 
-from querylog import sqlite_dimensions as dimensions
-from querylog.segment import NOTHING, Lookups, Portion
+from querylog.segment import Lookups, Portion
+from querylog.sqlite_dimensions import SCHEMA, Dimensions
 from querylog.times import DAY
 
 RANK_BITS = 10
@@ -30,9 +29,7 @@ CACHE_KIB = 32_768
 FILE_MODE = 0o640  # the log is not for everyone; -wal and -shm get the mode of the file
 WAL_BYTES = 64 << 20
 
-_SCHEMA = f"""
-BEGIN;
-{dimensions.SCHEMA}
+_SCHEMA = """
 CREATE TABLE lookups (
     id INTEGER PRIMARY KEY,
     client_id INTEGER NOT NULL,
@@ -65,7 +62,6 @@ CREATE TABLE progress (
     indexed INTEGER NOT NULL
 );
 INSERT INTO progress VALUES (randomblob(8), 0, 0, 0);
-COMMIT;
 """
 _INDEX = (
     "INSERT INTO by_client SELECT client_id, id FROM lookups WHERE id >= ? ORDER BY client_id, id",
@@ -92,7 +88,7 @@ class DayFile:
             self._connection.close()
             raise
         self._home = (day, born)
-        self._dimensions = dimensions.Dimensions(self._connection)
+        self._dimensions = Dimensions(self._connection)
 
     def append(self, portions: Sequence[Portion], complete: Mapping[tuple[str, str], int]) -> "array[int]":
         """Store this day's rows and gaps, those that aren't stored yet; return the ids of the rows.
@@ -194,11 +190,10 @@ class DayFile:
 
 def in_order(lookups: Sequence[Lookups]) -> Lookups:
     """Return lookups of several portions together, in the order of time."""
-    lookups = [some for some in lookups if some.times]
-    if not lookups:
-        return NOTHING
-    rows = sorted(chain.from_iterable([zip(*some, strict=True) for some in lookups]), key=itemgetter(0))
-    return Lookups(*([row[column] for row in rows] for column in range(4)))
+    # Columns are gathered by place: a tuple for each lookup would cost the garbage collector a microsecond.
+    times, *others = (list(chain.from_iterable(columns)) for columns in zip(*lookups, strict=True))
+    places = sorted(range(len(times)), key=times.__getitem__)
+    return Lookups(*([column[place] for place in places] for column in (times, *others)))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -228,7 +223,7 @@ def _create(path: Path) -> None:
     os.close(os.open(born, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
     with contextlib.closing(connect(born)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
+        connection.executescript(f"BEGIN; {SCHEMA} {_SCHEMA} COMMIT;")
         connection.execute("PRAGMA journal_mode = WAL")  # the file remembers; readers and the writer don't wait
     born.rename(path)
     sync_directory(path.parent)

@@ -47,7 +47,8 @@ _FETCH = """SELECT id, client_id, decision_id, duration_us FROM lookups
     WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"""
 _FETCH_CLIENTS = """SELECT id, node, client, group_name, transport FROM clients
     WHERE id IN (SELECT value FROM json_each(?))"""
-_FETCH_DECISIONS = """SELECT decisions.id, key, rule, outcomes.* FROM decisions JOIN outcomes ON outcomes.id = outcome_id
+_FETCH_DECISIONS = """SELECT decisions.id, key, rule, outcomes.*
+    FROM decisions JOIN outcomes ON outcomes.id = outcome_id
     WHERE decisions.id IN (SELECT value FROM json_each(?))"""
 
 

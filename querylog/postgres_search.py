@@ -1,0 +1,175 @@
+"""One day of the log in Postgres: how rows are found.
+
+Newest first: a slice of time that is likely to hold enough, then ones that are wider. Within a slice Postgres goes by
+the index of clients, of decisions or of time, whichever leaves least to read.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from psycopg import Connection
+from psycopg.sql import SQL, Composed
+
+from querylog.dimensions import FiledDecision, Outcome, record_of
+from querylog.postgres_schema import Tables
+from querylog.records import Client, Record
+from querylog.search import LogQuery
+
+SLICES = (20_000, 400_000)
+"""How many lookups the first slices hold, about; the last is the rest of the day."""
+OFFSET_BITS = 16
+
+_CLIENTS = "SELECT id FROM {clients} WHERE address BETWEEN %s AND %s"
+_OUTCOMES = "SELECT id FROM {outcomes} WHERE verdict = coalesce(%s, verdict)"
+_DECISIONS = "SELECT id FROM {decisions} WHERE outcome_id = ANY(%s)"
+_DECISIONS_BY_KEY = f"{_DECISIONS} AND key >= %s AND key < %s"
+_COUNT = "SELECT count(*) FROM {lookups} WHERE time >= %s AND time < %s"
+_ROWS = "SELECT time, duration_us, client_id, decision_id, ctid FROM {lookups} WHERE time >= %s AND time < %s"
+_FETCH_CLIENTS = "SELECT id, node, client, group_name, transport FROM {clients} WHERE id = ANY(%s)"
+_FETCH_DECISIONS = """
+SELECT decisions.id, key, rule, outcomes.*
+FROM {decisions} decisions JOIN {outcomes} outcomes ON outcomes.id = outcome_id WHERE decisions.id = ANY(%s)
+"""
+
+
+class Extent(NamedTuple):
+    """What there is of a day."""
+
+    tables: Tables
+    lookups: int
+    first: int
+    """The time of its first lookup."""
+    last: int
+
+
+class Row(NamedTuple):
+    """A lookup as its table has it."""
+
+    time: int
+    duration_us: int
+    client_id: int
+    decision_id: int
+    ctid: str
+    """Where it lies in its table, which it never leaves."""
+
+
+class Conditions(NamedTuple):
+    """What rows must meet, as SQL and its values."""
+
+    sql: Composed
+    values: tuple[object, ...]
+
+
+class DayReader:
+    """Reads one day."""
+
+    def __init__(self, connection: Connection, extent: Extent) -> None:
+        self._run = connection.execute
+        self._extent = extent
+        self._into = extent.tables.into
+
+    def search(self, query: LogQuery, limit: int) -> list[tuple[int, Record]]:
+        """Return the newest records that a query wants and their ranks; the limit is not the query's."""
+        conditions = self._conditions(query)
+        if conditions is None:
+            return []
+        rows: list[Row] = []
+        for low, high in self._slices(query, limit):
+            statement = self._into(_ROWS) + conditions.sql + SQL(" ORDER BY time DESC, ctid DESC LIMIT %s")
+            values = (low, high, *conditions.values, limit - len(rows))
+            rows += map(Row._make, self._run(statement, values))
+            if len(rows) == limit:
+                break
+        return [(_rank(row), record) for row, record in zip(rows, self._records(rows), strict=True)]
+
+    def count(self, query: LogQuery) -> int:
+        """Return how many records a query wants."""
+        low, high = self._bounds(query)
+        if (low, high) == self._bounds(LogQuery()) and not self._is_filtered(query):
+            return self._extent.lookups
+        conditions = self._conditions(replace(query, cursor=None))
+        if conditions is None:
+            return 0
+        found = self._run(self._into(_COUNT) + conditions.sql, (low, high, *conditions.values)).fetchone()
+        return int(found[0]) if found else 0
+
+    def those(self, writer: str, first: int, last: int, query: LogQuery) -> list[Record]:
+        """Return the records that a transaction has written between two times and a query wants, oldest first."""
+        conditions = self._conditions(replace(query, cursor=None))
+        if conditions is None:
+            return []
+        low = first if query.since is None else max(first, query.since)
+        high = last + 1 if query.until is None else min(last + 1, query.until)
+        statement = self._into(_ROWS) + SQL(" AND xmin = %s::xid") + conditions.sql + SQL(" ORDER BY time, ctid")
+        rows = self._run(statement, (low, high, writer, *conditions.values))
+        return self._records([Row(*row) for row in rows])
+
+    @staticmethod
+    def _is_filtered(query: LogQuery) -> bool:
+        return query.addresses is not None or query.keys is not None or query.verdict is not None
+
+    def _conditions(self, query: LogQuery) -> Conditions | None:
+        """Return what rows must meet beside their time; None when none can."""
+        parts: list[str] = []
+        values: list[object] = []
+        if query.addresses is not None:
+            parts.append(" AND client_id = ANY(%s)")
+            values.append(self._ids(_CLIENTS, *query.addresses))
+        if query.keys is not None:
+            parts.append(" AND decision_id = ANY(%s)")
+            values.append(self._ids(_DECISIONS_BY_KEY, self._ids(_OUTCOMES, query.verdict), *query.keys))
+        elif query.verdict is not None:
+            parts.append(" AND decision_id = ANY(%s)")
+            values.append(self._ids(_DECISIONS, self._ids(_OUTCOMES, query.verdict)))
+        if [] in values:
+            return None
+        position = query.position
+        if position is not None:
+            parts.append(" AND (time, ctid) < (%s, %s::tid)")
+            block, offset = divmod(position.rank, 1 << OFFSET_BITS)
+            values += [position.time, f"({block},{offset})"]
+        return Conditions(SQL("").join(map(SQL, parts)), tuple(values))
+
+    def _ids(self, statement: str, *values: object) -> list[int]:
+        return [id_ for (id_,) in self._run(self._into(statement), values)]
+
+    def _bounds(self, query: LogQuery) -> tuple[int, int]:
+        """Return the first time that may be wanted, and the first after it that may not."""
+        low, high = self._extent.first, self._extent.last + 1
+        if query.since is not None:
+            low = max(low, query.since)
+        if query.until is not None:
+            high = min(high, query.until)
+        return low, high
+
+    def _slices(self, query: LogQuery, limit: int) -> Iterator[tuple[int, int]]:
+        """Yield slices of time, newest first."""
+        low, high = self._bounds(query)
+        if query.position is not None:
+            high = min(high, query.position.time + 1)
+        _, lookups, first, last = self._extent
+        for size in (4 * limit, *SLICES):
+            width = size * (last - first + 1) // max(1, lookups) + 1
+            if high - low > width:
+                yield high - width, high
+                high -= width
+        if low < high:
+            yield low, high
+
+    def _records(self, rows: Sequence[Row]) -> list[Record]:
+        ids = list({row.client_id for row in rows})
+        clients = {id_: (node, Client(*client)) for id_, node, *client in self._run(self._into(_FETCH_CLIENTS), (ids,))}
+        ids = list({row.decision_id for row in rows})
+        decisions = {
+            id_: FiledDecision(key, rule, Outcome(*outcome)).decision
+            for id_, key, rule, _, *outcome in self._run(self._into(_FETCH_DECISIONS), (ids,))
+        }
+        return [
+            record_of(row.time, *clients[row.client_id], decisions[row.decision_id], row.duration_us) for row in rows
+        ]
+
+
+def _rank(row: Row) -> int:
+    block, offset = row.ctid.strip("()").split(",")
+    return int(block) << OFFSET_BITS | int(offset)
