@@ -136,6 +136,8 @@ def test_one_connection_carries_many_queries(upstream: FakeUpstream) -> None:
 def test_it_can_be_stopped_and_started_on_the_same_port(upstream: FakeUpstream) -> None:
     port = upstream.port
     with tcp_socket(address(upstream)) as sock:
+        send_framed(sock, query("www.example").to_wire())
+        receive_framed(sock)
         upstream.stop()
         assert sock.recv(1) == b""
     with pytest.raises(OSError):

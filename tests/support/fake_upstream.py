@@ -22,6 +22,7 @@ from tests.support.certificates import Identity
 ELSEWHERE = "127.0.0.66"
 TRIES_FOR_A_PORT = 50
 START_SECONDS = 10.0
+ACCEPT_SECONDS = 0.5  # a TLS handshake may take for ever
 
 
 class FakeUpstream:
@@ -149,6 +150,10 @@ class FakeUpstream:
         for handle in self._later:
             handle.cancel()
         server.close()
+        # What has just been accepted becomes a connection in a turn of its own.
+        accepting = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        if accepting:
+            await asyncio.wait(accepting, timeout=ACCEPT_SECONDS)
         for connection in list(self._connections):
             connection.abort()
         if datagrams is not None:
