@@ -316,11 +316,13 @@ def from_document(
     """Return the settings that a parsed file makes. Raises `SettingsError` with every problem, given ones included."""
     found = [*problems, *_unknown_sections(document)]
     sections = {name: _section(name, kind, document.get(name, {}), found) for name, kind in _SECTIONS.items()}
+    ca_file = sections["upstream"].ca_file and base / sections["upstream"].ca_file
+    if ca_file and not ca_file.is_file():
+        found.append(f"upstream.ca_file: {ca_file} is no file that can be read")
     if found:
         raise SettingsError(found)
     sections["state"] = State((base / sections["state"].directory).resolve())
-    if sections["upstream"].ca_file:
-        sections["upstream"] = replace(sections["upstream"], ca_file=str(base / sections["upstream"].ca_file))
+    sections["upstream"] = replace(sections["upstream"], ca_file=str(ca_file))
     return Settings(**sections, source=source, document=document, base=base)
 
 

@@ -110,6 +110,9 @@ class JournalWriter:
             return True
         if self.failure is not None:
             self._lose(pending)
+            # Nothing will name what was defined for them: a new segment voids all numbers.
+            self._definitions.clear()
+            self._decisions.clear()
             self._retry()
             return False
         body = _pack_lookups(pending, time.time_ns() // 1000)

@@ -179,7 +179,6 @@ class _Connection(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self.last_heard = time.monotonic()
         received = time.time_ns() // 1000
         engine = self._listener.engine
         buffer = self._buffer + data
@@ -193,6 +192,8 @@ class _Connection(asyncio.Protocol):
             except Exception:
                 log.exception("a message from %s was not understood", self._peer)
             position = end
+        if position:  # whole messages count: one that trickles in octet by octet keeps no connection
+            self.last_heard = time.monotonic()
         self._buffer = buffer[position:]
         engine.flush()
 

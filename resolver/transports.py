@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PORTS = 32
 USES_OF_A_PORT = 32
-RETIRED_SECONDS = 5.0
+RETIRED_SECONDS = 15.0  # longer than any try waits
 BURST = 64
 MAX_DATAGRAM = 4096
 CONNECT_SECONDS = 3.0
@@ -189,13 +189,15 @@ class StreamTransport:
         self._connecting: asyncio.Task[None] | None = None
         self._queue: list[bytes] = []
         self._table: Table = {}
+        self._prune_at = STALE_ENTRIES
 
     def send(self, exchange: "Exchange", server: "Server") -> bool:
         """Send the exchange's query, once the connection stands."""
         if len(self._queue) >= QUEUE_LIMIT:
             return False
-        if len(self._table) >= STALE_ENTRIES:
+        if len(self._table) >= self._prune_at:
             self._table = {number: entry for number, entry in self._table.items() if not entry[0].finished}
+            self._prune_at = max(STALE_ENTRIES, 2 * len(self._table))  # so that pruning stays cheap for each query
         ident = self._random.draw_unused(self._table)
         self._table[ident] = exchange, server
         # RFC 7766 section 8: the length and the message in one write.

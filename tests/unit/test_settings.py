@@ -60,6 +60,7 @@ def problems(tmp_path: Path, text: str, **environ: str) -> list[str]:
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds a configuration in the working directory that it hasn't written."""
     (tmp_path / "empty").mkdir()
+    (tmp_path / "authority.pem").touch()
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setattr(configuration, "SEARCH_PATH", ("hallmonitor.toml", str(tmp_path / "etc/hallmonitor.toml")))
 
@@ -136,6 +137,8 @@ def test_an_upstream_writes_itself_as_it_is_read(text: str) -> None:
 
 
 def test_relative_paths_start_at_the_files_directory(tmp_path: Path) -> None:
+    (tmp_path / "pki").mkdir()
+    (tmp_path / "pki/authority.pem").touch()
     made = read(tmp_path, '[state]\ndirectory = "../var"\n[upstream]\nca_file = "pki/authority.pem"')
     assert made.state.directory == tmp_path.parent / "var"
     assert made.upstream.ca_file == str(tmp_path / "pki/authority.pem")
@@ -143,9 +146,16 @@ def test_relative_paths_start_at_the_files_directory(tmp_path: Path) -> None:
 
 
 def test_absolute_paths_stay(tmp_path: Path) -> None:
-    made = read(tmp_path, '[state]\ndirectory = "/srv/monitor"\n[upstream]\nca_file = "/srv/authority.pem"')
+    authority = tmp_path / "authority.pem"
+    made = read(tmp_path, f'[state]\ndirectory = "/srv/monitor"\n[upstream]\nca_file = "{authority}"')
     assert made.state.directory == Path("/srv/monitor")
-    assert made.upstream.ca_file == "/srv/authority.pem"
+    assert made.upstream.ca_file == str(authority)
+
+
+def test_a_file_of_authorities_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    found = problems(tmp_path, '[upstream]\nca_file = "none.pem"\ntry_timeout_ms = "x"')
+    assert len(found) == 2
+    assert f"upstream.ca_file: {tmp_path}/none.pem is no file that can be read" in found
 
 
 def test_no_certificate_file_stays_none(tmp_path: Path) -> None:
