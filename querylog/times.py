@@ -16,9 +16,11 @@ _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _MICROSECOND = timedelta(microseconds=1)
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 _UNITS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": DAY, "w": 7 * DAY}
-# RFC 3339 section 5.6, with the space that section's note allows; the time may be left out.
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = re.compile(rf"{_DATE}(?:[Tt ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{{2}}:[0-9]{{2}}))?")
+# RFC 3339 section 5.6, with the space that its note allows.
+_DATE_TIME = rf"{_DATE}[Tt ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(?:\.[0-9]+)?"
+_TIME = re.compile(rf"{_DATE}|{_DATE_TIME}(?:[Zz]|[+-][0-9]{{2}}:[0-9]{{2}})")
+_NO_ZONE = re.compile(_DATE_TIME)
 
 
 def parse_time(text: str, now: int, field: str = "time") -> int:
@@ -36,6 +38,8 @@ def parse_time(text: str, now: int, field: str = "time") -> int:
         except ValueError as error:
             raise InvalidQueryError(field, f"no such time: {text!r} ({error})") from error
         return (parsed.replace(tzinfo=parsed.tzinfo or UTC) - _EPOCH) // _MICROSECOND
+    if _NO_ZONE.fullmatch(text):
+        raise InvalidQueryError(field, "must say its time zone: end with Z or an offset such as +02:00")
     raise InvalidQueryError(
         field, f"not a time: {text[:80]!r}; write 2026-12-01T15:00:00Z, 2026-12-01, or 15m, 2h, 7d ago as 15m, 2h, 7d"
     )
