@@ -15,14 +15,14 @@ import pytest
 from aiohttp import web
 
 from blocklists import refresh as refreshing
+from blocklists.listing import read_list
 from blocklists.refresh import AT_ONCE, Outcome, refresh
 from policy.names import name_of
 from storage import audit, entries, sources
-from storage.database import Database
+from storage.database import Database, read_state
 from storage.errors import DatabaseDownError
 from storage.sources import Source
 from tests.support.configuration import add_source
-from tests.support.processes import eventually
 
 ROOT = Path(__file__).parents[2]
 HTML = "<!DOCTYPE html><html><body>Log in to the network first</body></html>"
@@ -186,7 +186,7 @@ async def test_private_address_is_not_fetched_from_unless_allowed(sqlite_databas
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (HTML, "web page"),
+        (HTML, "an HTML page, not a list"),
         ("", "no rule in it (it is empty)"),
         ("# nothing\n\n", "no rule in it (it is empty)"),
         ("http://b.example/\n192.0.2.1\n", "no rule in it (1 url, 1 address)"),
@@ -237,12 +237,11 @@ async def test_a_bug_in_one_source_costs_that_source(
     for key in "ab":
         (lists / key).write_text(f"{key}.example\n")
         add(sqlite_database, key, lists / key)
-    real = refreshing.read_list
 
     def stumbling(data: bytes, **options: Any) -> Any:
         if b"a.example" in data:
             raise ZeroDivisionError("a bug")
-        return real(data, **options)
+        return read_list(data, **options)
 
     monkeypatch.setattr(refreshing, "read_list", stumbling)
     first, second = await run(sqlite_database, "a", "b")
@@ -381,7 +380,7 @@ def wait_for_step(process: subprocess.Popen[str], step: str) -> None:
 
 
 @pytest.mark.parametrize("later", [0.0, 0.15, 0.5])
-async def test_killed_while_storing_leaves_the_old_version_whole(
+def test_killed_while_storing_leaves_the_old_version_whole(
     database: Database, database_url: str, lists: Path, later: float
 ) -> None:
     """Somewhere between staging and the commit; where it was quicker, the new version is whole."""
@@ -390,22 +389,22 @@ async def test_killed_while_storing_leaves_the_old_version_whole(
     new: Sequence[str] = [f"n{number}.example" for number in range(1000, 60_000)]
     file.write_text("\n".join(old))
     add(database, "a", file)
-    await run_one(database, "a")
+    asyncio.run(run_one(database, "a"))
     before, version = source_of(database, "a"), database.state()
     file.write_text("\n".join(new))
     command = [sys.executable, "-c", REFRESHES, database_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        await asyncio.to_thread(wait_for_step, process, "storing")
+        wait_for_step(process, "storing")
         threading.Event().wait(later)
         os.kill(process.pid, signal.SIGKILL)
-    # The server ends a dead client's transaction when it notices.
-    found = eventually(lambda: names(database, "a"))
-    if database.state() == version:
-        assert found == set(old)
-        assert source_of(database, "a") == before
-    else:
-        assert found == set(new)
-        assert source_of(database, "a").rules == len(new)
-    outcome = await run_one(database, "a")  # nothing of the dead one is in the way
+    with database.reading() as connection:  # one moment
+        found = {name_of(entry) for entry, _, _ in entries.iterate(connection)}
+        if read_state(connection) == version:
+            assert found == set(old)
+            assert sources.get(connection, "a") == before
+        else:
+            assert found == set(new)
+            assert sources.get(connection, "a").rules == len(new)
+    outcome = asyncio.run(run_one(database, "a"))  # nothing of the dead one is in the way
     assert outcome.error == ""
     assert names(database, "a") == set(new)
