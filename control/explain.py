@@ -15,9 +15,7 @@ def explain(snapshot: Snapshot, name: str, client: str, qtype: str) -> dict[str,
     """Return the contract's lookup object. Raises `ValueError` for a name, address or type that is none."""
     wanted = normalise(name)
     address = ip_address(client)
-    qtype = qtype.upper()
-    if qtype not in QTYPE.reverse and not (qtype.startswith("TYPE") and qtype[4:].isdigit()):
-        raise ValueError(f"there is no query type {qtype[:20]!r}")
+    qtype = _type_of(qtype)
     scope = snapshot.scope_of(address)
     verdict = decide(snapshot, scope, wanted, qtype, time.time_ns() // 1000)
     return {
@@ -32,3 +30,14 @@ def explain(snapshot: Snapshot, name: str, client: str, qtype: str) -> dict[str,
         "exception_id": verdict.exception_id or None,
         "policy_version": snapshot.version,
     }
+
+
+def _type_of(text: str) -> str:
+    """Return a query type as it is logged: its name, or ``TYPE65280`` (RFC 3597 section 5) for one without."""
+    qtype = text.upper()
+    if qtype in QTYPE.reverse:
+        return qtype
+    digits = qtype.removeprefix("TYPE")
+    if digits == qtype or not digits.isascii() or not digits.isdigit() or int(digits) > 65535:
+        raise ValueError(f"there is no query type {text[:20]!r}")
+    return str(QTYPE.forward.get(int(digits), f"TYPE{int(digits)}"))
