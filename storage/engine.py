@@ -66,8 +66,9 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "do_connect")
     def _create(*_: Any) -> None:  # noqa: ANN401 - the event's own arguments, none of them used
         with contextlib.suppress(OSError):  # SQLite says better than we could what is wrong with a path
-            # Born unreadable for others; SQLite gives its -wal and -shm the mode of the file.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640))
+            # Born unreadable for others; SQLite gives its -wal and -shm the mode of the file. One that is there is
+            # never opened: closing any descriptor of a file drops this process's locks on it, SQLite's own among them.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640))
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, _: object) -> None:

@@ -187,3 +187,19 @@ class TestPostgres:
             groups.add(change, "staff")
             server.stop()
             groups.add(change, "guests")
+
+
+def test_what_another_process_changes_is_seen_however_many_connections_there_are(
+    database: Database, database_url: str
+) -> None:
+    """A process that leaves takes SQLite's -wal along, unless the locks tell it that others are still there."""
+    with database.reading(), database.reading():
+        pass  # the pool has two connections now, the second opened while the first held its lock
+    add = "import sys; from storage import groups; from storage.database import Database\n"
+    add += "database = Database(sys.argv[1])\n"
+    add += "with database.change('desk') as change: groups.add(change, sys.argv[2])\n"
+    add += "database.close()"
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", add, database_url, name], check=True, cwd=ROOT)
+        with database.reading() as connection:
+            assert name in groups.names(connection)
