@@ -200,6 +200,6 @@ def test_what_another_process_changes_is_seen_however_many_connections_there_are
     add += "with database.change('desk') as change: groups.add(change, sys.argv[2])\n"
     add += "database.close()"
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", add, database_url, name], check=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", add, database_url, name], check=True)
         with database.reading() as connection:
             assert name in groups.names(connection)
