@@ -8,9 +8,9 @@ from typing import NamedTuple
 from psycopg import Connection
 
 from querylog import postgres_schema as schema
+from querylog.portion import Gap, Lookups, Portion
 from querylog.postgres_dimensions import Dimensions
 from querylog.postgres_schema import Tables
-from querylog.segment import Gap, Lookups, Portion
 from querylog.times import calendar_day
 
 DAYS_REMEMBERED = 2

@@ -15,7 +15,8 @@ from typing import NamedTuple, Self
 
 from querylog.errors import DamagedSegmentError, ShipperBusyError, StoreDownError
 from querylog.journal import SUFFIX, NotAJournalError, segments
-from querylog.segment import Portion, Segment
+from querylog.portion import Portion
+from querylog.segment import Segment
 from querylog.store import LogStore
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ class Shipper:
                 self._rewind(portions)
                 raise
             torn += self._stored(portions)
-            removed += self._remove_done()
+            done = [self._finish(segment) for segment in list(self._segments.values()) if segment.is_done]
+            removed += done.count(True)
+            damaged += done.count(False)
             if rows or not portions:  # otherwise all of it was there before, and there may be more
                 return ShipReport(rows, self._backlog(), len(segments(self._directory)), removed, torn, damaged)
 
@@ -179,20 +182,15 @@ class Shipper:
         for portion in reversed(portions):
             portion.segment.rewind(portion)
 
-    def _remove_done(self) -> int:
-        """Remove segments that no one writes and that are stored to the end; return how many."""
-        removed = 0
-        for name, segment in list(self._segments.items()):
-            if not (segment.is_finished and segment.is_exhausted):
-                continue
-            unread = segment.unread()
-            self._segments.pop(name).close()
-            if unread:
-                self._set_aside(segment.path, f"{unread} octets behind the last whole batch")
-            else:
-                segment.path.unlink(missing_ok=True)
-                removed += 1
-        return removed
+    def _finish(self, segment: Segment) -> bool:
+        """Remove a segment of which all is stored that can be read; tell whether that was all there is."""
+        unread = segment.unread()
+        self._segments.pop(segment.name).close()
+        if unread:
+            self._set_aside(segment.path, f"{unread} octets behind the last whole batch")
+            return False
+        segment.path.unlink(missing_ok=True)
+        return True
 
     def _backlog(self) -> int:
         """Return how many octets are not stored yet."""

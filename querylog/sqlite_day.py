@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
-from querylog.segment import Lookups, Portion
+from querylog.portion import Lookups, Portion
 from querylog.sqlite_dimensions import SCHEMA, Dimensions
 from querylog.times import DAY
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from querylog.dimensions import FiledDecision, Outcome, record_of
+from querylog.portion import Gap
 from querylog.records import Client, Record
 from querylog.search import LogQuery
-from querylog.segment import Gap
 from querylog.sqlite_day import RANK_BITS, connect
 from querylog.times import DAY
 

@@ -11,9 +11,9 @@ from datetime import date
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from querylog.portion import Gap, Portion
 from querylog.records import Record
 from querylog.search import LogQuery
-from querylog.segment import Gap, Portion
 from querylog.times import DAY, calendar_day
 from settings import Settings
 

@@ -12,13 +12,13 @@ from psycopg import Connection, errors
 
 from querylog import postgres_schema as schema
 from querylog.errors import InvalidQueryError, StoreDownError
+from querylog.portion import Gap, Portion
 from querylog.postgres_append import Appender, ChangedMeanwhileError
 from querylog.postgres_connections import Connections
 from querylog.postgres_schema import Tables
 from querylog.postgres_search import DayReader, Extent
 from querylog.records import Record
 from querylog.search import Cursor, LogQuery
-from querylog.segment import Gap, Portion
 from querylog.store import LogStore, News, Page
 from querylog.times import DAY, day_of
 

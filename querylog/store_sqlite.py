@@ -12,14 +12,13 @@ from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from querylog.errors import InvalidQueryError, StoreDownError
+from querylog.portion import Gap, Portion
 from querylog.records import Record
 from querylog.search import Cursor, LogQuery
-from querylog.segment import Gap, Portion
 from querylog.sqlite_arrivals import Arrivals
 from querylog.sqlite_day import DayFile
 from querylog.sqlite_search import DayReader, reading
@@ -32,6 +31,7 @@ DAYS_OPEN = 2
 SUFFIX = ".db"
 DIRECTORY_MODE = 0o750
 DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+PRIMARY_CODE = 0xFF  # the rest of a result code says more of it
 
 T = TypeVar("T")
 
@@ -63,10 +63,7 @@ class SqliteLogStore(LogStore):
         """See `LogStore`."""
         with self._lock, self._translated():
             if self._positions is None:
-                found: dict[tuple[str, str], int] = {}
-                for positions in chain.from_iterable(self._from(day, DayReader.positions) for day in self._days()):
-                    found |= {which: max(offset, found.get(which, 0)) for which, offset in positions.items()}
-                self._positions = found
+                self._positions = self._read_positions()
             return self._positions.get((node, segment), 0)
 
     def search(self, query: LogQuery) -> Page:
@@ -155,9 +152,20 @@ class SqliteLogStore(LogStore):
         try:
             return self._writer(day).append(portions, complete)
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED:
-                self._set_aside(day, error)
+            self._set_aside_if_damaged(day, error)
             raise
+
+    def _read_positions(self) -> dict[tuple[str, str], int]:
+        """Return up to where everything is stored of each segment, as far as any day knows."""
+        found: dict[tuple[str, str], int] = {}
+        for day in self._days():
+            try:
+                for positions in self._from(day, DayReader.positions):
+                    found |= {which: max(offset, found.get(which, 0)) for which, offset in positions.items()}
+            except sqlite3.DatabaseError as error:
+                if not self._set_aside_if_damaged(day, error):
+                    raise
+        return found
 
     def _writer(self, day: int) -> DayFile:
         """Return a day's file to write, and close those that were not written for longest."""
@@ -170,8 +178,10 @@ class SqliteLogStore(LogStore):
             self._writers.pop(next(iter(self._writers))).close()
         return writer
 
-    def _set_aside(self, day: int, error: sqlite3.Error) -> None:
-        """Make room for a new file where one is damaged: what comes must be stored."""
+    def _set_aside_if_damaged(self, day: int, error: sqlite3.DatabaseError) -> bool:
+        """Make room for a new file where one is damaged, since what comes must be stored; tell whether it was."""
+        if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE not in DAMAGED:
+            return False
         path = self._path(day)
         aside = path.with_name(f"{path.name}.damaged")
         log.error("%s is damaged (%s) and set aside as %s; the day begins anew", path, error, aside.name)
@@ -180,6 +190,7 @@ class SqliteLogStore(LogStore):
         for end in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + end).rename(aside.with_name(aside.name + end))
+        return True
 
     def _path(self, day: int) -> Path:
         return self._directory / f"{calendar_day(day)}{SUFFIX}"

@@ -41,7 +41,7 @@ def parse_time(text: str, now: int, field: str = "time") -> int:
     if _NO_ZONE.fullmatch(text):
         raise InvalidQueryError(field, "must say its time zone: end with Z or an offset such as +02:00")
     raise InvalidQueryError(
-        field, f"not a time: {text[:80]!r}; write 2026-12-01T15:00:00Z, 2026-12-01, or 15m, 2h, 7d ago as 15m, 2h, 7d"
+        field, f"not a time: {text[:80]!r}; write 2026-12-01T15:00:00Z, 2026-12-01, or how long ago: 15m, 2h, 7d"
     )
 
 

@@ -9,8 +9,9 @@ import pytest
 from querylog import segment as segments
 from querylog.errors import DamagedSegmentError
 from querylog.journal import Definition, NotAJournalError
+from querylog.portion import Gap, Portion
 from querylog.records import Client, decode_client, decode_decision
-from querylog.segment import Gap, Portion, Segment
+from querylog.segment import Segment
 from querylog.times import DAY, LAST_DAY
 from tests.support.journals import Lookup, SegmentFile, a_client, a_decision, batch, definition
 
