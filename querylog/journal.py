@@ -134,12 +134,17 @@ class JournalWriter:
 
     def sync(self) -> None:
         """Bring what was written to the disk itself (fdatasync); may run in another thread."""
-        with contextlib.suppress(OSError):  # closed by a rotation meanwhile, which syncs
-            os.fdatasync(self._fd)
+        fd = self._fd
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # closed by a rotation meanwhile, which syncs
+                os.fdatasync(fd)
 
     def close(self) -> None:
-        """Write what is pending and let go of the segment."""
+        """Write what is pending and let go of the segment; tell of a gap while there is a chance."""
         self.commit()
+        if self._gap[0]:
+            with contextlib.suppress(OSError):  # still the failure that was logged
+                self._open_segment()
         if self._fd >= 0:
             self.sync()
             os.close(self._fd)
@@ -176,7 +181,8 @@ class JournalWriter:
             _sync_directory(self._directory)
         except OSError:
             os.close(fd)
-            born.unlink(missing_ok=True)
+            for path in (born, self._directory / name):
+                path.unlink(missing_ok=True)
             raise
         if self._fd >= 0:
             self.sync()
@@ -296,8 +302,8 @@ class SegmentReader:
             if len(head) < _BATCH.size:
                 return
             length, count, checksum = _BATCH.unpack(head)
-            if length > MAX_BODY or count * LOOKUP.size > length:
-                return
+            if not 0 < length <= MAX_BODY or count * LOOKUP.size > length:
+                return  # a torn tail: some file systems leave zeros
             body = self._file.read(length)
             if len(body) < length or crc32(body, length ^ count) != checksum:
                 return

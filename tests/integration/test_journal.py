@@ -215,7 +215,6 @@ def test_torn_in_its_head_it_is_no_segment(three_batches: Whole, tmp_path: Path)
             SegmentReader(path)
 
 
-@pytest.mark.xfail(strict=True, reason="twelve zero octets are a batch with a right checksum: CRC-32 of nothing is 0")
 @pytest.mark.parametrize("zeros", [12, 4096])
 def test_zeros_at_the_end_are_a_torn_tail(three_batches: Whole, tmp_path: Path, zeros: int) -> None:
     """File systems that had no time to write the data leave zeros after a power cut."""
@@ -451,7 +450,6 @@ def test_a_disk_that_stays_full_costs_no_memory(
     assert len(writer._definitions) < 100
 
 
-@pytest.mark.xfail(strict=True, reason="`close` lets go of a gap that no segment tells of yet")
 def test_what_was_lost_before_the_end_is_told(tmp_path: Path, disk: Disk) -> None:
     """The disk has room again, but no lookup has come since that would have found out."""
     writer = JournalWriter(tmp_path, node="node", worker=0)
@@ -463,7 +461,6 @@ def test_what_was_lost_before_the_end_is_told(tmp_path: Path, disk: Disk) -> Non
     assert [gap.split(b"\0")[0] for gap in read_all(tmp_path).gaps] == [b"1"]
 
 
-@pytest.mark.xfail(strict=True, reason="a segment that was renamed but whose directory can't be synced is left behind")
 def test_a_gap_is_told_once(writer: JournalWriter, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.room = 0
     log(writer, "lost.example")
@@ -577,7 +574,6 @@ def test_kinds_that_are_not_known_are_handed_over_as_they_are(tmp_path: Path) ->
     assert one.definitions == [(9, 5, b"of a later version")]
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="fdatasync(-1) is a ValueError, not an OSError")
 def test_sync_while_there_is_no_segment_does_no_harm(writer: JournalWriter, disk: Disk) -> None:
     """The worker calls it every second, also while the disk is full."""
     disk.room = 0
