@@ -45,7 +45,9 @@ def test_examples_print_what_they_show(page: str, tmp_path: Path) -> None:
         for command, shown in found:
             here = command.replace("-p 5353", f"-p {server.dns[1]}").replace(":8053", f":{server.admin[1]}")
             here = here.replace("/tmp/", f"{tmp_path}/")
-            done = subprocess.run(here, shell=True, env=environ, capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(
+                here, shell=True, env=environ, capture_output=True, text=True, check=False, timeout=60
+            )
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             expected = shown.replace("/tmp/", f"{tmp_path}/")
             assert matches(expected, done.stdout), f"{command}\n--- shown\n{expected}\n--- printed\n{done.stdout}"
