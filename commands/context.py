@@ -35,6 +35,12 @@ class Context:
         """Read the configuration as it is now. Raises `settings.SettingsError`."""
         return settings.load(self.config, os.environ)
 
+    @property
+    def config_file(self) -> Path | None:
+        """Return the file that the configuration is read from, wrong or not; None: there is none."""
+        path = self.config or settings.find(os.environ)
+        return path and path.absolute()
+
     @cached_property
     def settings(self) -> Settings:
         """Return the configuration. Raises `settings.SettingsError`."""

@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-from typing import Any
 
 import click
 from rich.text import Text
@@ -78,18 +77,20 @@ def status(context: Context, *, as_json: bool) -> None:
 def check(context: Context, *, as_json: bool) -> None:
     """Validate the configuration and report everything that is wrong with it at once."""
     problems: list[str] = []
-    source: Any = context.config
+    file = context.config_file
     try:
-        source = context.settings.source
+        context.read_settings()
     except SettingsError as error:
         problems = error.problems
     if as_json:
-        click.echo(json.dumps({"valid": not problems, "file": str(source) if source else None, "problems": problems}))
+        click.echo(json.dumps({"valid": not problems, "file": str(file) if file else None, "problems": problems}))
     elif not problems:
-        click.echo(f"{source or 'no file: every key has its default'}: valid")
+        click.echo(f"{file or 'no file: every key has its default'}: valid")
     else:
         for problem in problems:
             click.echo(problem, err=True)
+        number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        click.echo(f"hallmonitor: {number} in {file or 'the environment'}", err=True)
     sys.exit(1 if problems else 0)
 
 

@@ -1,0 +1,340 @@
+"""Commands where no service runs: they work on the state alone, and say clearly what is wrong."""
+
+import gzip
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import COMMAND, Done, HallMonitor
+
+PROBLEMS = """\
+nonsense = 1
+[server]
+listen = ["127.0.0.1", "[::1]:5353"]
+workers = "many"
+prot = 53
+[upstream]
+servers = ["http://192.0.2.1"]
+[querylog]
+on_full = "panic"
+[sever]
+listen = []
+"""
+PATHS = ("nonsense", "server.listen", "server.workers", "server.prot", "upstream.servers", "querylog.on_full", "sever")
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HallMonitor]:
+    """Give a server that is configured and never runs."""
+    server = HallMonitor(tmp_path_factory.mktemp("still") / "here")
+    yield server
+    assert server.process is None
+    server.close()
+
+
+def run(directory: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Done:
+    """Run a command from a directory, under no configuration but what is there."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HALLMONITOR_")}
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env=kept | dict(environ or {}),
+        timeout=60,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class TestWithoutTheService:
+    def test_the_first_command_sets_up_and_shows_the_token(self, still: HallMonitor) -> None:
+        done = still.hallmonitor("status", "--json")
+        assert "shown this once: hm_" in done.err
+        status = done.object()
+        assert (status["serving"], status["workers"], status["node"]) == (False, [], "test-node")
+        assert status["lists"]["rules"] > 100
+        again = still.hallmonitor("status")
+        assert again.err == ""
+        assert again.out.splitlines()[0].split() == ["serving:", "no"]
+
+    def test_changes_hold_without_a_service(self, still: HallMonitor) -> None:
+        still.hallmonitor("networks", "add", "10.20.0.0/16", "--group", "staff", "--site", "Lincoln High")
+        assert still.hallmonitor("networks", "list", "--json").objects() == [
+            {"cidr": "10.20.0.0/16", "group": "staff", "site": "Lincoln High"}
+        ]
+        made = still.hallmonitor(
+            "exceptions", "add", "pokerstars.com", "--action", "allow", "--group", "staff", "--reason", "r", "--json"
+        ).object()
+        lookups = {
+            client: still.hallmonitor("lookup", "www.pokerstars.com", "--client", client, "--json").object()
+            for client in ("10.20.1.1", "10.21.1.1")
+        }
+        assert (lookups["10.20.1.1"]["group"], lookups["10.20.1.1"]["verdict"]) == ("staff", "exception")
+        assert lookups["10.20.1.1"]["exception_id"] == made["id"]
+        assert (lookups["10.21.1.1"]["group"], lookups["10.21.1.1"]["verdict"]) == ("students", "blocked")
+        still.hallmonitor("exceptions", "revoke", str(made["id"]))
+        found = still.hallmonitor("lookup", "www.pokerstars.com", "--client", "10.20.1.1", "--json").object()
+        assert found["verdict"] == "blocked"
+
+    def test_an_expiry_as_people_write_it(self, still: HallMonitor) -> None:
+        for expires in ("45m", "7d", "2100-12-01T15:00:00Z"):
+            made = still.hallmonitor(
+                "exceptions", "add", "a.example", "--action", "block", "--reason", "r", "--expires", expires, "--json"
+            ).object()
+            assert made["status"] == "active"
+            assert made["expires_at"].endswith("Z")
+        assert made["expires_at"] == "2100-12-01T15:00:00Z"
+
+    def test_the_log_is_empty(self, still: HallMonitor) -> None:
+        assert still.hallmonitor("logs", "search", "--json").out == ""
+        assert still.hallmonitor("logs", "search").out == "Nothing was found.\n"
+
+    @pytest.mark.parametrize(
+        ("kind", "fields"),
+        [
+            ("sources", {"key", "location", "format", "category", "enabled", "licence", "homepage", "last_error"}),
+            ("categories", {"key", "name", "clause", "kind", "severity", "rules"}),
+            ("groups", {"name", "mode", "addresses", "blocked"}),
+            ("networks", {"cidr", "group", "site"}),
+            ("exceptions", {"id", "domain", "action", "match", "groups", "clients", "status", "expires_at"}),
+            ("tokens", {"name", "role", "created_at", "last_used_at", "revoked_at"}),
+        ],
+    )
+    def test_lists_come_as_json_lines_and_as_tables(self, still: HallMonitor, kind: str, fields: set[str]) -> None:
+        objects = still.hallmonitor(kind, "list", "--json").objects()
+        assert objects
+        assert all(fields <= set(one) for one in objects)
+        head, *rows = still.hallmonitor(kind, "list").out.splitlines()
+        assert len(rows) == len(objects)
+        assert head == head.lower()
+
+
+class TestLookup:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("bad..example",), "bad..example"),
+            (("a.example", "--client", "10.0.0"), "10.0.0"),
+            (("a.example", "--type", "NONSENSE"), "NONSENSE"),
+        ],
+        ids=["no domain", "no address", "no type"],
+    )
+    def test_what_it_cannot_tell(self, still: HallMonitor, arguments: tuple[str, ...], said: str) -> None:
+        done = still.hallmonitor("lookup", *arguments, expect=1)
+        assert len(done.err.splitlines()) == 1
+        assert done.err.startswith("hallmonitor: ")
+        assert said in done.err
+
+
+class TestInspect:
+    def inspect(self, still: HallMonitor, *arguments: str, expect: int = 0) -> list[dict[str, Any]]:
+        return still.hallmonitor("sources", "inspect", *arguments, "--json", expect=expect).objects()
+
+    def test_the_contracts_object_for_each_location(self, still: HallMonitor) -> None:
+        directory = still.directory
+        (directory / "a.hosts").write_text("0.0.0.0 a.example b.example\n10.0.0.1 c.example\n")
+        (directory / "b.txt.gz").write_bytes(
+            gzip.compress(
+                b"||d.example^$important,dnstype=A|AAAA,denyallow=x.d.example\n@@||e.example^\n/^ads[0-9]+\\./\n"
+            )
+        )
+        hosts, adblock = self.inspect(still, "a.hosts", "b.txt.gz")
+        exact = {"scope": "exact", "action": "block", "important": False, "types": None, "except": []}
+        assert hosts == {
+            "location": "a.hosts",
+            "format": "hosts",
+            "rules": [{"line": 1, "name": "a.example"} | exact, {"line": 1, "name": "b.example"} | exact],
+            "rejected": [{"line": 2, "text": "10.0.0.1 c.example", "reason": "not_a_sink_address"}],
+        }
+        assert (adblock["location"], adblock["format"], adblock["rejected"]) == ("b.txt.gz", "adblock", [])
+        important, allowed, expression = adblock["rules"]
+        assert important == {
+            "line": 1,
+            "name": "d.example",
+            "scope": "subtree",
+            "action": "block",
+            "important": True,
+            "types": ["A", "AAAA"],
+            "except": ["x.d.example"],
+        }
+        assert (allowed["name"], allowed["action"]) == ("e.example", "allow")
+        assert (expression["line"], expression["regex"], expression["action"]) == (3, "^ads[0-9]+\\.", "block")
+        assert "name" not in expression
+
+    def test_a_summary_counts(self, still: HallMonitor) -> None:
+        (still.directory / "c.txt").write_text("a.example\nb.example\nhttp://c.example/\n")
+        (summary,) = self.inspect(still, "c.txt", "--summary")
+        assert (summary["location"], summary["rules"], summary["rejected"]) == ("c.txt", 2, 1)
+        assert summary["reasons"] == {"url": 1}
+        said = still.hallmonitor("sources", "inspect", "c.txt").out
+        assert "rules:    2\n" in said
+
+    def test_a_format_by_name(self, still: HallMonitor) -> None:
+        (still.directory / "d.txt").write_text("one.example\n")
+        scopes = {
+            name: self.inspect(still, "d.txt", "--format", name)[0]["rules"][0]["scope"]
+            for name in ("domains", "adblock")
+        }
+        assert scopes == {"domains": "subtree", "adblock": "exact"}
+        assert (
+            self.inspect(still, "d.txt", "--format", "domains", "--scope", "exact")[0]["rules"][0]["scope"] == "exact"
+        )
+
+    def test_what_cannot_be_read_is_named_and_the_others_are_shown(self, still: HallMonitor) -> None:
+        (still.directory / "page.txt").write_text("<!DOCTYPE html>\n<html><body>Sign in</body></html>\n")
+        (still.directory / "good.txt").write_text("a.example\n")
+        done = still.hallmonitor("sources", "inspect", "page.txt", "missing.txt", "good.txt", "--json", expect=1)
+        assert [shown["location"] for shown in done.objects()] == ["good.txt"]
+        page, missing = done.err.splitlines()
+        assert "page.txt" in page
+        assert "HTML" in page
+        assert "missing.txt" in missing
+        assert "no such file" in missing
+
+    def test_nothing_is_stored(self, still: HallMonitor) -> None:
+        (still.directory / "e.txt").write_text("inspected-only.example\n")
+        self.inspect(still, "e.txt")
+        found = still.hallmonitor("lookup", "inspected-only.example", "--json").object()
+        assert found["verdict"] == "allowed"
+
+
+class TestCheck:
+    def test_all_that_is_wrong_at_once(self, tmp_path: Path) -> None:
+        (tmp_path / "hallmonitor.toml").write_text(PROBLEMS)
+        done = run(tmp_path, "check")
+        assert done.code == 1
+        *said, last = done.err.splitlines()
+        assert last == f"hallmonitor: {len(said)} problems in {tmp_path / 'hallmonitor.toml'}"
+        for path in PATHS:
+            assert any(line.startswith((f"{path}:", f"{path}[")) for line in said), (path, said)
+        told = run(tmp_path, "check", "--json")
+        assert told.code == 1
+        found = told.object()
+        assert found["valid"] is False
+        assert found["problems"] == said
+        assert found["file"] == str(tmp_path / "hallmonitor.toml")
+        assert not (tmp_path / "var").exists()
+
+    def test_other_commands_say_so_too(self, tmp_path: Path) -> None:
+        (tmp_path / "hallmonitor.toml").write_text(PROBLEMS)
+        done = run(tmp_path, "status")
+        assert done.code == 1
+        assert all(line.startswith("hallmonitor: ") for line in done.err.splitlines())
+        assert len(done.err.splitlines()) >= len(PATHS)
+
+    def test_what_is_right(self, tmp_path: Path) -> None:
+        assert run(tmp_path, "check").out == "no file: every key has its default: valid\n"
+        (tmp_path / "hallmonitor.toml").write_text('[server]\nlisten = ["[::1]:5300"]\n')
+        assert run(tmp_path, "check").out == f"{tmp_path / 'hallmonitor.toml'}: valid\n"
+        assert run(tmp_path, "check", "--json").object() == {
+            "valid": True,
+            "file": str(tmp_path / "hallmonitor.toml"),
+            "problems": [],
+        }
+
+    def test_a_file_that_is_no_toml(self, tmp_path: Path) -> None:
+        (tmp_path / "hallmonitor.toml").write_text("[server\n")
+        done = run(tmp_path, "check")
+        assert done.code == 1
+        assert len(done.err.splitlines()) == 2
+        assert "hallmonitor.toml" in done.err.splitlines()[0]
+
+
+class TestConfiguration:
+    def test_where_it_is_found(self, tmp_path: Path) -> None:
+        for name in ("option", "variable", "here"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "hallmonitor.toml").write_text(f'[server]\nnode = "{name}"\n')
+        here, variable = tmp_path / "here", {"HALLMONITOR_CONFIG": str(tmp_path / "variable" / "hallmonitor.toml")}
+        option = ("--config", str(tmp_path / "option" / "hallmonitor.toml"))
+        assert run(here, "check", "--json").object()["file"] == str(here / "hallmonitor.toml")
+        assert run(here, "check", "--json", environ=variable).object()["file"] == variable["HALLMONITOR_CONFIG"]
+        assert run(here, *option, "check", "--json", environ=variable).object()["file"] == option[1]
+        # What it says counts, and relative paths start at its directory.
+        assert run(here, *option, "status", "--json").object()["node"] == "option"
+        assert (tmp_path / "option" / "var").is_dir()
+        assert not (here / "var").exists()
+
+    def test_one_that_is_not_there(self, tmp_path: Path) -> None:
+        done = run(tmp_path, "--config", "missing.toml", "check")
+        assert done.code == 1
+        assert "missing.toml" in done.err
+
+    def test_the_environment_overrides_it(self, still: HallMonitor, tmp_path: Path) -> None:
+        changed = {"HALLMONITOR_SERVER__NODE": "from-environment"}
+        assert still.hallmonitor("status", "--json", environ=changed).object()["node"] == "from-environment"
+        elsewhere = {"HALLMONITOR_STATE__DIRECTORY": str(tmp_path / "elsewhere")}
+        still.hallmonitor("status", environ=elsewhere)
+        assert (tmp_path / "elsewhere" / "hallmonitor.db").exists()
+
+    def test_what_the_environment_has_wrong(self, tmp_path: Path) -> None:
+        wrong = {"HALLMONITOR_SERVER__WORKERS": "many", "HALLMONITOR_NONSENSE__KEY": "1"}
+        done = run(tmp_path, "check", "--json", environ=wrong)
+        assert done.code == 1
+        problems = done.object()["problems"]
+        assert any(problem.startswith("server.workers") for problem in problems)
+        assert any("nonsense" in problem.lower() for problem in problems)
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("nonsense",),
+            ("lookup",),
+            ("refresh", "--nonsense"),
+            ("networks", "add", "10.0.0.0/8"),
+            ("groups", "set", "staff", "--mode", "nonsense"),
+            ("exceptions", "add", "a.example", "--action", "maybe", "--reason", "r"),
+            ("exceptions", "add", "a.example", "--action", "allow"),
+            ("exceptions", "add", "a.example", "--action", "allow", "--reason", "r", "--expires", "soon"),
+            ("logs", "search", "--limit", "0"),
+        ],
+        ids=" ".join,
+    )
+    def test_called_wrongly(self, still: HallMonitor, arguments: tuple[str, ...]) -> None:
+        done = still.hallmonitor(*arguments, expect=2)
+        assert done.out == ""
+        assert done.err.startswith("Usage: hallmonitor")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("refresh", "nothing"), ("sources", "remove", "nothing"), ("sources", "enable", "nothing")],
+        ids=" ".join,
+    )
+    def test_failed(self, still: HallMonitor, arguments: tuple[str, ...]) -> None:
+        done = still.hallmonitor(*arguments, expect=1)
+        assert done.err == "hallmonitor: there is no source 'nothing'\n"
+
+    def test_help_and_version(self, still: HallMonitor) -> None:
+        help_text = still.hallmonitor("--help").out
+        for command in (
+            "serve", "refresh", "lookup", "status", "check", "sources", "categories", "groups", "networks",
+            "exceptions", "tokens", "logs",
+        ):  # fmt: skip
+            assert f"  {command} " in help_text
+        assert still.hallmonitor("--version").out.startswith("hallmonitor, version ")
+
+    def test_a_reader_that_has_had_enough(self, still: HallMonitor) -> None:
+        command = f"'{COMMAND}' --config '{still.config}' sources list --json | head -n 1"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+        assert json.loads(done.stdout)["key"]
+        assert "Traceback" not in done.stderr
+
+
+def test_a_failing_refresh_without_the_service(still: HallMonitor) -> None:
+    path = still.directory / "house.txt"
+    path.write_text("house.example\n")
+    still.hallmonitor("sources", "add", "house", "house.txt", "--category", "gambling")
+    still.hallmonitor("refresh", "house")
+    path.write_text("<html><body>Moved</body></html>")
+    done = still.hallmonitor("refresh", "house", expect=1)
+    assert "house: an HTML page, not a list" in done.err
+    found = still.hallmonitor("lookup", "www.house.example", "--json").object()
+    assert (found["verdict"], found["source"]) == ("blocked", "house")
