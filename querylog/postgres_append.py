@@ -5,7 +5,7 @@ from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
-from psycopg import Connection
+from psycopg import Connection, errors
 
 from querylog import postgres_schema as schema
 from querylog.portion import Gap, Lookups, Portion
@@ -79,6 +79,16 @@ class Appender:
 
         Raises `ChangedMeanwhileError`, `DamagedSegmentError`, `psycopg.Error`; then nothing is stored.
         """
+        try:
+            return self._append(connection, portions)
+        except errors.UndefinedTable as error:  # retention has taken a day
+            raise ChangedMeanwhileError from error
+
+    def forget(self) -> None:
+        """Take nothing for granted any more."""
+        self._days.clear()
+
+    def _append(self, connection: Connection, portions: Sequence[Portion]) -> int:
         seen = _positions(connection, portions)
         lookups: dict[int, list[Lookups]] = {}
         gaps: list[Gap] = []
@@ -96,10 +106,6 @@ class Appender:
         for day, some in lookups.items():
             self._summarise(connection, day, sum(len(each.times) for each in some))
         return sum(len(each.times) for some in lookups.values() for each in some)
-
-    def forget(self) -> None:
-        """Take nothing for granted any more."""
-        self._days.clear()
 
     def _day(self, connection: Connection, day: int) -> _Day:
         """Return a day to write to, whose tables are there."""

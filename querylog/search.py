@@ -19,7 +19,7 @@ ROOT = "."
 
 # A qname as the log has it that is no host name: printable, other octets as \DDD, four characters for each of 255.
 _LOGGED_NAME = re.compile(r"[!-~]{1,1020}")
-_CURSOR = re.compile(r"([0-9a-f]{1,15})\.([0-9a-f]{1,15})")
+_CURSOR = re.compile(r"([0-9a-f]{1,15})\.([0-9a-f]{1,12})")
 
 
 class Cursor(NamedTuple):

@@ -6,6 +6,7 @@ A convenience beside the log: what is lost of it in a crash is lost to followers
 import contextlib
 import logging
 import sqlite3
+import time
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ KEPT_ROWS = 1_000_000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrivals (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    number INTEGER PRIMARY KEY,
     day INTEGER NOT NULL,
     rows INTEGER NOT NULL,
     ids BLOB NOT NULL
@@ -61,15 +62,14 @@ class Arrivals:
         Raises `sqlite3.Error`.
         """
         if not self._path.exists():
-            return [], 0, number > 0
+            return [], number, False
         with contextlib.closing(connect(self._path)) as connection:
             connection.execute("BEGIN")
-            rows = connection.execute("SELECT number, day, ids FROM arrivals ORDER BY number").fetchall()
-        last = rows[-1][0] if rows else 0
-        # Begun anew, when it was damaged: whatever is there came after.
-        start = number if number <= last else 0
-        missed = number > last or bool(rows and start < rows[0][0] - 1)
-        return [Arrival(day, array("q", ids)) for seen, day, ids in rows if seen > start], last, missed
+            (oldest,) = connection.execute("SELECT coalesce(min(number), 0) FROM arrivals").fetchone()
+            statement = "SELECT number, day, ids FROM arrivals WHERE number > ? ORDER BY number"
+            rows = connection.execute(statement, (number,)).fetchall()
+        last = rows[-1][0] if rows else number
+        return [Arrival(day, array("q", ids)) for _, day, ids in rows], last, number < oldest - 1
 
     def last(self) -> int:
         """Return the last number; 0: nothing has come yet. Raises `sqlite3.Error`."""
@@ -88,14 +88,16 @@ class Arrivals:
     def _add(connection: sqlite3.Connection, day: int, ids: "array[int]") -> None:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO arrivals (day, rows, ids) VALUES (?, ?, ?)", (day, len(ids), ids.tobytes()))
-            kept = 0
-            for place, (number, rows) in enumerate(
-                connection.execute("SELECT number, rows FROM arrivals ORDER BY number DESC").fetchall()
-            ):
-                kept += rows
-                if place and (place >= KEPT or kept > KEPT_ROWS):
-                    connection.execute("DELETE FROM arrivals WHERE number <= ?", (number,))
+            kept = connection.execute("SELECT number, rows FROM arrivals ORDER BY number DESC").fetchall()
+            # A file that is begun anew goes on behind all numbers that the one before may have given.
+            number = kept[0][0] + 1 if kept else time.time_ns() // 1000
+            values = (number, day, len(ids), ids.tobytes())
+            connection.execute("INSERT INTO arrivals (number, day, rows, ids) VALUES (?, ?, ?, ?)", values)
+            total = len(ids)
+            for place, (old, rows) in enumerate(kept, start=1):
+                total += rows
+                if place >= KEPT or total > KEPT_ROWS:
+                    connection.execute("DELETE FROM arrivals WHERE number <= ?", (old,))
                     return
 
 

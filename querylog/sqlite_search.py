@@ -245,7 +245,7 @@ class DayReader:
 
     def _fetch(self, ids: Sequence[int]) -> list[Row]:
         """Return rows by their ids, newest first."""
-        return list(map(Row._make, self._run(_FETCH, (json.dumps(ids),))))
+        return list(map(Row._make, self._run(_FETCH, (json.dumps(list(ids)),))))
 
     def _records(self, rows: Sequence[Row]) -> list[tuple[int, Record]]:
         """Return rows as records, with their ranks."""

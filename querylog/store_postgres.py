@@ -92,7 +92,7 @@ class PostgresLogStore(LogStore):
 
     def follow(self, query: LogQuery, position: str | None) -> News:
         """See `LogStore`."""
-        seen = _parsed(position or "{}")
+        seen = _parsed("{}" if position is None else position)
         with self._connection() as connection:
             if position is None:
                 return News([], json.dumps(dict(connection.execute(_LAST_ARRIVALS).fetchall())), missed=False)

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -17,6 +18,7 @@ from querylog.records import Client, Decision, Record
 
 CLIENT, DECISION, GAP = 1, 2, 3
 
+_births = count(1_790_000_000_000_000)  # no two segments ever have the same name
 _LOOKUP = Struct("<QIII")
 _BATCH = Struct("<III")
 _DEFINITION = Struct("<BIH")
@@ -28,10 +30,9 @@ Lookup = tuple[int, Client, Decision, int]
 class SegmentFile:
     """Writes one segment and holds its lock, as a living worker does, until it is closed."""
 
-    def __init__(
-        self, directory: Path, *, node: str = "node", started: int = 1_790_000_000_000_000, worker: int = 0
-    ) -> None:
+    def __init__(self, directory: Path, *, node: str = "node", started: int | None = None, worker: int = 0) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        started = next(_births) if started is None else started
         self.path = directory / f"{started:016d}-{worker}-1.journal"
         self.node = node
         self._numbers: dict[Client | Decision, int] = {}
