@@ -86,6 +86,8 @@ class Shipping:
             self.flush()
         except StoreDownError as error:
             log.warning("the journal keeps what could not be stored: %s", error)
+        finally:
+            self._shipper.close()  # whoever ships next need not wait for this process's end
 
     def status(self) -> dict[str, Any]:
         """Return how shipping is doing."""
