@@ -7,11 +7,13 @@ one it publishes itself, so that the next start and `lookup` see it.
 import getpass
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 from control import first_start
 from control.channel import ask
+from control.errors import ControlError
 from control.publisher import Publisher
 from control.service import lists_status
 from control.state import StateDirectory
@@ -21,31 +23,43 @@ from querylog.shipper import Shipper
 from querylog.store import LogStore, open_store
 from settings import Settings
 from storage.database import Change, Database
+from storage.errors import DatabaseDownError
 
 
 class Session:
     """One command's use of the state; close it."""
 
     def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
-        """Open the state, made anew where there is none. `tell` is given what the operator must know then.
+        """Open the state directory, made anew where there is none. `tell` is given what the operator must know.
 
-        Raises `control.errors.StateError`, `storage.errors.DatabaseDownError`.
+        Raises `control.errors.StateError`.
         """
         self.settings = settings
         self.state = StateDirectory(settings.state.directory)
         self.state.create()
-        self.database = Database(settings.database_url)
+        self._database = Database(settings.database_url)
         self._publisher = Publisher(
-            self.database, settings.database_url, self.state.policy, settings.filter.default_group
+            self._database, settings.database_url, self.state.policy, settings.filter.default_group
         )
         self._store: LogStore | None = None
-        self.database.migrate()
-        if first_start.is_due(self.database):
+        self._tell = tell
+        with suppress(DatabaseDownError):  # what the running service or the disk can tell needs no database
+            self.database.ping()
+
+    @cached_property
+    def database(self) -> Database:
+        """Return the database, brought up to date, and filled where it is new.
+
+        Raises `storage.errors.DatabaseDownError`.
+        """
+        self._database.migrate()
+        if first_start.is_due(self._database):
             self._publisher.forget()
-            first_start.prepare(self.database)
-            secret = first_start.first_token(self.database)
+            first_start.prepare(self._database)
+            secret = first_start.first_token(self._database)
             if secret:
-                tell(f"A new database was set up. Its admin token, shown this once: {secret}")
+                self._tell(f"A new database was set up. Its admin token, shown this once: {secret}")
+        return self._database
 
     @property
     def actor(self) -> str:
@@ -68,8 +82,16 @@ class Session:
         return int(answer["policy_version"]) if answer else self._publisher.publish().version
 
     def snapshot(self) -> Snapshot:
-        """Return the policy in force. Raises `control.errors.ControlError`."""
-        self.publish()
+        """Return the policy in force: the last one, where nothing newer can be published.
+
+        Raises `control.errors.ControlError`, `storage.errors.DatabaseDownError` where there is none.
+        """
+        try:
+            self.publish()
+        except (ControlError, DatabaseDownError) as error:
+            if self._publisher.last() is None:
+                raise
+            self._tell(f"hallmonitor: {error}; told by the last policy")
         return self._publisher.snapshot()
 
     @property
@@ -108,4 +130,4 @@ class Session:
         """Let go of everything."""
         if self._store is not None:
             self._store.close()
-        self.database.close()
+        self._database.close()

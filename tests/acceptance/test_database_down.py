@@ -109,6 +109,20 @@ def test_commands_say_that_it_is_down_in_one_line(hall: HallMonitor, down: None)
         assert "not-checked" not in done.err
 
 
+def test_the_running_service_can_still_be_asked(hall: HallMonitor, down: None) -> None:
+    """What the service or its disk can tell needs no database: status above all, which says that it is down."""
+    eventually(lambda: "can't be used" in hall.hallmonitor("status", "--json").object()["journal"]["store"], 20)
+    status = hall.hallmonitor("status", "--json").object()
+    assert status["serving"] is True
+    assert "can't be used" in status["lists"]["database"]
+    assert [worker["state"] for worker in status["workers"]] == ["serving"]
+    assert "can't be used" in hall.hallmonitor("status").out
+    told = hall.hallmonitor("lookup", "pokerstars.com", "--json")
+    assert told.object()["verdict"] == "blocked"
+    assert "by the last policy" in told.err
+    assert "not-checked" not in told.err
+
+
 def test_back_again_everything_is_shipped_once(hall: HallMonitor) -> None:
     eventually(lambda: hall.api("GET", "/exceptions").status == 200, 20)
     assert eventually(lambda: names(hall, "away.example"), 20) == sorted(f"n{n}.away.example" for n in range(10))
