@@ -138,7 +138,7 @@ async def test_workers_that_end_at_once_are_started_at_a_measured_pace(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleets, "PAUSE_SECONDS", 0.4)
-    monkeypatch.setattr(fleets, "START_SECONDS", 2.5)
+    monkeypatch.setattr(fleets, "START_SECONDS", 1.8)
     started: list[WorkerHandle] = []
 
     class Noted(WorkerHandle):
