@@ -1,5 +1,5 @@
 # make run    set up and serve on the embedded default: 127.0.0.1:5353, API on 127.0.0.1:8053
-# make test   set up and run every check and every test
+# make test   set up and run every check and every test; TESTS=tests/unit runs some of them
 # make check  the checks alone: formatting, lint, types, import directions
 # make bench  ours beside Unbound and dnsmasq, as ratios
 PYTHON ?= python3
@@ -12,8 +12,7 @@ run: $(VENV)/.ready
 	$(BIN)/hallmonitor serve
 
 test: check
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --skip-covered --skip-empty | tail -n 30
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report term:skip-covered $(TESTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
