@@ -80,7 +80,8 @@ class Outcome(NamedTuple):
     """How a stage ends a lookup."""
 
     answer: Answer
-    verdict: str
+    verdict: str = ""
+    """Empty: the policy's."""
     ede: tuple[int, str] | None = None
     upstream: str = ""
     cached: bool = False
@@ -197,7 +198,7 @@ class Engine:
             return None
         answer = sink(scope.group, query.qtype, self._settings.filter.block_ttl_seconds)
         ede = (wire.EDE_BLOCKED, verdict.category or "exception")
-        return Outcome(answer, verdict.verdict, ede, valid_seconds=FOREVER)
+        return Outcome(answer, ede=ede, valid_seconds=FOREVER)
 
     def _from_cache(self, lookup: Lookup) -> Outcome | None:
         """Before anyone is asked: an answer that is still good."""
@@ -213,7 +214,6 @@ class Engine:
         whole = int(age)
         return Outcome(
             kept.answer,
-            lookup.verdict.verdict,
             upstream=kept.upstream,
             cached=True,
             age=whole,
@@ -233,14 +233,14 @@ class Engine:
         """End every lookup that waited for an exchange."""
         outcome = self._outcome_of(exchange, server, reply)
         for lookup in exchange.waiting:
-            self._finish(lookup, outcome._replace(verdict=outcome.verdict or lookup.verdict.verdict))
+            self._finish(lookup, outcome)
         if not self._flush_is_due:
             # One write for all the answers that this turn of the loop brings.
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self.flush)
 
     def _outcome_of(self, exchange: Exchange, server: Server | None, reply: bytes | None) -> Outcome:
-        """Return what an exchange came to; its verdict is empty where the lookup's own stands."""
+        """Return what an exchange came to."""
         if server is None or reply is None:
             return Outcome(wire.bare(wire.SERVFAIL), "failed", (exchange.ede, ""))
         do = exchange.key[1]
@@ -269,7 +269,7 @@ class Engine:
         query, answer = lookup.query, outcome.answer
         if query is None:
             return wire.write_error(lookup.data, None, answer.rcode)
-        body = wire.aged(answer, outcome.age, self._settings.cache.max_ttl_seconds) if answer.ttls else answer.body
+        body = wire.aged(answer, outcome.age) if outcome.age else answer.body
         reply = wire.write_reply(query, answer, body, outcome.ede)
         limit = wire.udp_limit(query) if lookup.transport == UDP else wire.STREAM_LIMIT
         if len(reply) + 2 > limit:
@@ -282,7 +282,7 @@ class Engine:
         return Decision(
             query.name if query else "",
             query.type_name if query else "",
-            outcome.verdict,
+            outcome.verdict or verdict.verdict,
             verdict.category,
             verdict.source,
             verdict.rule,

@@ -5,6 +5,7 @@ TTLs stand. Every bound is checked here; whatever octets come in, a function ret
 """
 
 import re
+from collections.abc import Callable, Sequence
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
@@ -184,7 +185,7 @@ class Answer(NamedTuple):
 
 
 def scan_answer(data: bytes, question: bytes, max_ttl: int, *, do: bool) -> Answer:
-    """Find the records and TTLs of an upstream's reply to a question. Raises `MalformedAnswerError`.
+    """Find the records and TTLs of an upstream's reply to a question, TTLs capped. Raises `MalformedAnswerError`.
 
     What wasn't asked for is not passed on: additional records, and an answer's authorities but for their proofs and
     the SOA that tells that an alias leads to nothing.
@@ -192,14 +193,15 @@ def scan_answer(data: bytes, question: bytes, max_ttl: int, *, do: bool) -> Answ
     _, flags, _, answers, authorities, _ = HEADER.unpack_from(data)
     start = position = end = HEADER_LENGTH + len(question)
     ttls: list[int] = []
-    smallest = max_ttl
+    smallest = largest = max_ttl
     negative = soa = -1
     try:
         for number in range(answers + authorities):
             position = _skip_name(data, position)
             rtype, _, ttl, length = _RECORD.unpack_from(data, position)
-            if ttl >= 0x80000000:  # RFC 2181 section 8
-                ttl = 0
+            if ttl > largest:
+                largest = ttl
+                ttl = _sound_ttl(ttl, max_ttl)
             ttls.append(position + 4 - start)
             position += _RECORD.size + length
             if number < answers:
@@ -219,20 +221,27 @@ def scan_answer(data: bytes, question: bytes, max_ttl: int, *, do: bool) -> Answ
     body = data[start:position]
     if negative >= 0:  # RFC 2308 section 3: so that whoever caches our copy lets go of it as soon
         body = body[:soa] + _TTL.pack(negative) + body[soa + _TTL.size :]
+    if largest > max_ttl:
+        body = _with_ttls(body, ttls, lambda ttl: _sound_ttl(ttl, max_ttl))
     rcode = flags & RCODE_MASK
     keepable = (answers or negative >= 0) and rcode in {NOERROR, NXDOMAIN}
     return Answer(rcode, bool(flags & AD), answers, authorities, body, tuple(ttls), smallest if keepable else 0)
 
 
-def aged(answer: Answer, seconds: int, max_ttl: int) -> bytes:
-    """Return an answer's records with their TTLs counted down (RFC 1035 section 3.2.1) and capped."""
-    body = bytearray(answer.body)
-    for place in answer.ttls:
-        ttl = _TTL.unpack_from(body, place)[0]
-        # RFC 2181 section 8: with the top bit set it counts as 0.
-        ttl = 0 if ttl >= 0x80000000 else min(ttl, max_ttl) - seconds
-        _TTL.pack_into(body, place, max(0, ttl))
-    return bytes(body)
+def aged(answer: Answer, seconds: int) -> bytes:
+    """Return an answer's records with their TTLs counted down (RFC 1035 section 3.2.1)."""
+    return _with_ttls(answer.body, answer.ttls, lambda ttl: max(0, ttl - seconds))
+
+
+def _sound_ttl(ttl: int, max_ttl: int) -> int:
+    return 0 if ttl >= 0x80000000 else min(ttl, max_ttl)  # RFC 2181 section 8: with the top bit set it is 0
+
+
+def _with_ttls(body: bytes, places: Sequence[int], change: Callable[[int], int]) -> bytes:
+    changed = bytearray(body)
+    for place in places:
+        _TTL.pack_into(changed, place, change(_TTL.unpack_from(changed, place)[0]))
+    return bytes(changed)
 
 
 def write_reply(query: Query, answer: Answer, body: bytes, ede: tuple[int, str] | None = None) -> bytes:
