@@ -105,8 +105,10 @@ def ask(path: Path, request: str) -> dict[str, Any] | None:
                 line = file.readline(LONGEST_LINE)
         except TimeoutError as error:
             raise ControlError(f"the running service did not answer within {ANSWER_SECONDS:g} s") from error
-        except OSError:
+        except (FileNotFoundError, ConnectionError):
             return None
+        except OSError as error:
+            raise ControlError(f"the running service can't be asked: {path}: {error.strerror or error}") from error
     answer: dict[str, Any] = json.loads(line or b"null") or {"error": "the running service ended"}
     if "error" in answer:
         raise ControlError(answer["error"])

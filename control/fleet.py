@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 PUBLISH_SECONDS = 5.0
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
-SHORT_LIFE_SECONDS = 2.0
 PAUSE_SECONDS = 1.0
 SILENCE_SECONDS = 15.0
 
@@ -147,8 +146,8 @@ class Fleet:
             worker.process.pid,
             worker.process.returncode,
         )
-        # Whatever ends it at once would end the next one too.
-        pause = PAUSE_SECONDS if time.monotonic() - worker.started < SHORT_LIFE_SECONDS else 0.0
+        # Whatever ended it before it served would end the next one too.
+        pause = 0.0 if worker.serving.is_set() else PAUSE_SECONDS
         while self._is_missed(worker):
             await asyncio.sleep(pause)
             if self._is_missed(worker):
