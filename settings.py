@@ -159,7 +159,7 @@ class Many:
     def __call__(self, value: object) -> tuple[Any, ...]:
         """Return the items. Raises `ValueError` naming all that are wrong."""
         if isinstance(value, str):
-            value = json.loads(value) if value.startswith("[") else [part.strip() for part in value.split(",") if part]
+            value = _from_environment(value)
         if not isinstance(value, list):
             raise ValueError(f"must be a list, not {json.dumps(value, default=str)}")  # noqa: TRY004 - one kind of error
         if len(value) < self.at_least:
@@ -173,6 +173,18 @@ class Many:
         if problems:
             raise ValueError("; ".join(problems))
         return tuple(items)
+
+
+def _from_environment(text: str) -> object:
+    """Return the list that a variable holds: JSON, or parts with commas between."""
+    try:
+        return json.loads(text) if text.startswith("[") else _parts(text)
+    except ValueError:
+        return _parts(text)  # [::1]:5353 begins like JSON too
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _key(read: Callable[[object], Any], default: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself

@@ -94,8 +94,13 @@ class JournalWriter:
         """Define a client in this segment and return its number."""
         return self._define(Kind.CLIENT, encode_client(client))
 
-    def decision(self, decision: Decision) -> int:
-        """Return a decision's number in this segment; defines it where it is not remembered."""
+    def decision(self, decision: Decision, *, remember: bool = True) -> int:
+        """Return a decision's number in this segment; defines it where it is not remembered.
+
+        One that will hardly come again, as that of a name asked for the first time, need not be.
+        """
+        if not remember:
+            return self._define(Kind.DECISION, encode_decision(decision))
         number = self._decisions.get(decision)
         if number is None:
             if len(self._decisions) >= REMEMBERED_DECISIONS:

@@ -251,14 +251,17 @@ class Engine:
             return Outcome(wire.bare(wire.SERVFAIL), "failed", (wire.EDE_NETWORK_ERROR, ""), server.name)
         if answer.lifetime:
             self._cache.keep(exchange.key, Kept(answer, server.name, time.monotonic()))
-        failed = answer.rcode in {wire.SERVFAIL, wire.REFUSED}
-        return Outcome(answer, "failed" if failed else "", upstream=server.name)
+        if answer.rcode in {wire.SERVFAIL, wire.REFUSED}:
+            # RFC 8914 section 4.23 covers refusals too. What refused us must not look as if we refused the client.
+            said = f"the upstream said {wire.RCODE_NAMES[answer.rcode]}"
+            return Outcome(wire.bare(wire.SERVFAIL), "failed", (wire.EDE_NO_REACHABLE_AUTHORITY, said), server.name)
+        return Outcome(answer, upstream=server.name)
 
     def _finish(self, lookup: Lookup, outcome: Outcome) -> None:
         """Log a lookup and put its reply in the outbox."""
         client = self._client(lookup)
         reply = self._reply(lookup, outcome)
-        number = self.journal.decision(self._decision(lookup, outcome))
+        number = self.journal.decision(self._decision(lookup, outcome), remember=outcome.valid_seconds > 0)
         self.journal.pending.append((lookup.received, client.number, number))
         self.outbox.append((lookup.send, lookup.data[:2] + reply, lookup.target))
         if outcome.valid_seconds and _will_come_again(lookup):

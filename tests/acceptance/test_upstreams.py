@@ -113,13 +113,16 @@ def test_without_edns_there_is_no_extended_error(
     assert "OPT PSEUDOSECTION" not in answer.text
 
 
-@pytest.mark.parametrize(("behaviour", "status"), [(servfail, "SERVFAIL"), (refused, "REFUSED")])
-def test_where_all_say_that_they_cannot_the_client_hears_it_from_them(
-    server: HallMonitor, upstream: FakeUpstream, other: FakeUpstream, behaviour: Behaviour, status: str
+@pytest.mark.parametrize(("behaviour", "said"), [(servfail, "SERVFAIL"), (refused, "REFUSED")])
+def test_where_all_say_that_they_cannot_the_client_hears_what_they_said(
+    server: HallMonitor, upstream: FakeUpstream, other: FakeUpstream, behaviour: Behaviour, said: str
 ) -> None:
     answer, logged = asked_and_failed(server, upstream, other, behaviour)
-    assert (answer.status, logged) == (status, status)
+    assert (answer.status, logged) == ("SERVFAIL", "SERVFAIL")
     assert answer.answer == []
+    assert answer.ede is not None
+    assert answer.ede[0] == 22
+    assert said in answer.text
 
 
 def test_all_dead_and_back_again(server: HallMonitor, upstream: FakeUpstream, other: FakeUpstream) -> None:

@@ -402,3 +402,8 @@ def test_settings_stay_as_they_are(tmp_path: Path) -> None:
     made = read(tmp_path, "")
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.server.workers = 4  # type: ignore[misc] # that it can't be written is what is shown
+
+
+def test_an_address_in_brackets_from_the_environment_is_no_json(tmp_path: Path) -> None:
+    assert read(tmp_path, "", HALLMONITOR_SERVER__LISTEN="[::1]:53").server.listen == (Endpoint("::1", 53),)
+    assert len(read(tmp_path, "", HALLMONITOR_SERVER__LISTEN="[::1]:53, 127.0.0.1:53").server.listen) == 2

@@ -217,14 +217,14 @@ async def test_a_negative_answer_is_kept_by_its_soa(make: Make, clock: Clock, rc
 
 
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED"])
-async def test_a_failure_is_passed_on_and_not_kept(make: Make, rcode: str) -> None:
+async def test_a_failure_is_told_and_not_kept(make: Make, rcode: str) -> None:
     bench = make()
     assert bench.ask() is None
     for _ in range(2):
         bench.network.last.answer(rcode=rcode)
     await turn()
-    assert dns.rcode.to_text(bench.sent[-1].message.rcode()) == rcode
-    assert (bench.decision.verdict, bench.decision.rcode) == ("failed", rcode)
+    assert bench.sent[-1].message.rcode() == dns.rcode.SERVFAIL
+    assert (bench.decision.verdict, bench.decision.rcode) == ("failed", "SERVFAIL")
     assert bench.ask() is None
 
 
