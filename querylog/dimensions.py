@@ -27,28 +27,17 @@ class Outcome(NamedTuple):
     cached: bool
 
 
-class FiledDecision(NamedTuple):
-    """A decision in its three parts."""
+def taken_apart(decision: Decision) -> tuple[str, str, tuple[object, ...]]:
+    """Return a decision as the key of its name, its rule, and its outcome: the fields of an `Outcome`, in a hurry."""
+    return key_of(decision[0]), decision[5], decision[1:5] + decision[6:]
 
-    key: str
-    rule: str
-    outcome: Outcome
 
-    @classmethod
-    def of(cls, decision: Decision) -> "FiledDecision":
-        """Take a decision apart."""
-        qname, qtype, verdict, category, source, rule, exception_id, version, rcode, upstream, cached = decision
-        outcome = Outcome(qtype, verdict, category, source, exception_id, version, rcode, upstream, cached)
-        return cls(key_of(qname), rule, outcome)
-
-    @property
-    def decision(self) -> Decision:
-        """The decision whole."""
-        qtype, verdict, category, source, exception_id, version, rcode, upstream, cached = self.outcome
-        name = name_of(self.key)
-        return Decision(
-            name, qtype, verdict, category, source, self.rule, exception_id, version, rcode, upstream, bool(cached)
-        )
+def put_together(key: str, rule: str, outcome: Outcome) -> Decision:
+    """Return the decision that was taken apart."""
+    qtype, verdict, category, source, exception_id, version, rcode, upstream, cached = outcome
+    return Decision(
+        name_of(key), qtype, verdict, category, source, rule, exception_id, version, rcode, upstream, bool(cached)
+    )
 
 
 def decoded(segment: str, definition: Definition) -> Client | Decision:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from psycopg import Connection
 
-from querylog.dimensions import FiledDecision, Outcome, decoded
+from querylog.dimensions import decoded, taken_apart
 from querylog.journal import Definition
 from querylog.postgres_schema import Tables
 from querylog.records import Client, Decision
@@ -47,7 +47,7 @@ class Dimensions:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        self._outcomes: dict[Outcome, int] = {}
+        self._outcomes: dict[tuple[object, ...], int] = {}
 
     def file(self, connection: Connection, segment: Segment, definitions: Sequence[Definition]) -> list[int]:
         """Return the ids of clients and decisions; those that are new get one. Raises `DamagedSegmentError`."""
@@ -78,10 +78,10 @@ class Dimensions:
         return [found[place] for place in range(1, len(rows) + 1)]
 
     def _row(self, connection: Connection, decision: Decision) -> tuple[str, int, str]:
-        key, rule, outcome = FiledDecision.of(decision)
+        key, rule, outcome = taken_apart(decision)
         if outcome not in self._outcomes:
             rows = connection.execute(self._tables.into(_OUTCOMES)).fetchall()
-            self._outcomes = {Outcome(*columns): id_ for id_, *columns in rows}
+            self._outcomes = {tuple(columns): id_ for id_, *columns in rows}
         if outcome not in self._outcomes:
             # Another node may do the same: then there are two of it, which does no harm.
             added = connection.execute(self._tables.into(_ADD_OUTCOME), outcome).fetchone()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
-from querylog.dimensions import FiledDecision, Outcome, record_of
+from querylog.dimensions import Outcome, put_together, record_of
 from querylog.postgres_schema import Tables
 from querylog.records import Client, Record
 from querylog.search import LogQuery
@@ -162,7 +162,7 @@ class DayReader:
         clients = {id_: (node, Client(*client)) for id_, node, *client in self._run(self._into(_FETCH_CLIENTS), (ids,))}
         ids = list({row.decision_id for row in rows})
         decisions = {
-            id_: FiledDecision(key, rule, Outcome(*outcome)).decision
+            id_: put_together(key, rule, Outcome(*outcome))
             for id_, key, rule, _, *outcome in self._run(self._into(_FETCH_DECISIONS), (ids,))
         }
         return [

@@ -14,6 +14,7 @@ from querylog.journal import SUFFIX, Batch, Definition, Kind, SegmentReader
 from querylog.portion import Gap, Lookups, Portion
 from querylog.records import LOOKUP
 
+GAP = int(Kind.GAP)
 TORN_OCTETS = 1 << 20
 """A power cut tears off what was written since the last sync, a second's worth. More is damage, with records behind."""
 HOMES_REMEMBERED = 2
@@ -76,7 +77,7 @@ class Segment:
         for end, lookups, definitions in self._reader.batches():
             if definitions:
                 self._numbers.add(position, definitions)
-                gaps += [(end, self._gap(definition)) for definition in definitions if definition.kind == Kind.GAP]
+                gaps += [(end, self._gap(definition)) for definition in definitions if definition.kind == GAP]
             position = end
             batches.append((end, lookups))
             octets -= len(lookups)
@@ -112,8 +113,9 @@ class Segment:
             ids.frombytes(bytes(ids.itemsize * max(0, max(unknown) + 1 - known)))
             for definition, filed in zip(definitions, store(definitions), strict=True):
                 ids[definition.number] = filed
-        clients = [ids[number] for number in lookups.clients]
-        return lookups._replace(clients=clients, decisions=[ids[number] for number in lookups.decisions])
+        known_as = ids.__getitem__
+        clients, decisions = map(known_as, lookups.clients), map(known_as, lookups.decisions)
+        return lookups._replace(clients=list(clients), decisions=list(decisions))
 
     def forget_ids(self) -> None:
         """Forget under which ids a store has filed anything: it was undone."""
@@ -161,10 +163,12 @@ class _Numbers:
 
     def add(self, offset: int, definitions: Iterable[Definition]) -> None:
         """Note the definitions of the batch at an offset."""
+        fresh = self.fresh
         for definition in definitions:
-            if definition.kind != Kind.GAP:
-                self._note(offset, definition.number)
-                self.fresh[definition.number] = definition
+            kind, number, _ = definition
+            if kind != GAP:
+                self._note(offset, number)
+                fresh[number] = definition
 
     def definitions(self, numbers: Sequence[int]) -> list[Definition]:
         """Return what numbers stand for. Raises `DamagedSegmentError` when one was never defined."""
@@ -186,11 +190,14 @@ class _Numbers:
             self._reader.close()
 
     def _note(self, offset: int, number: int) -> None:
-        ahead = number + 1 - len(self._batch)
+        ahead = number - len(self._batch)
+        if ahead == 0:  # as they are given
+            self._batch.append(offset)
+            return
         if ahead > NUMBERS_AHEAD:
             raise DamagedSegmentError(self._path.name, f"number {number} is far ahead of all before it")
         if ahead > 0:
-            self._batch.frombytes(bytes(self._batch.itemsize * ahead))
+            self._batch.frombytes(bytes(self._batch.itemsize * (ahead + 1)))
         self._batch[number] = offset
 
     def _offset(self, number: int) -> int:
@@ -200,7 +207,7 @@ class _Numbers:
         """Note everything from the first batch on: after a restart, reading began further down."""
         for offset, batch in _all_batches(self._path):
             for definition in batch.definitions:
-                if definition.kind != Kind.GAP:
+                if definition.kind != GAP:
                     self._note(offset, definition.number)
         self._is_whole = True
 
@@ -208,7 +215,7 @@ class _Numbers:
         self._reader = self._reader or SegmentReader(self._path)
         self._reader.offset = offset
         batch = next(self._reader.batches())
-        return (definition for definition in batch.definitions if definition.kind != Kind.GAP)
+        return (definition for definition in batch.definitions if definition.kind != GAP)
 
 
 def _all_batches(path: Path) -> Iterator[tuple[int, Batch]]:

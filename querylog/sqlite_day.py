@@ -16,17 +16,19 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
+from querylog import sqlite_dimensions as dimensions
 from querylog.portion import Lookups, Portion
-from querylog.sqlite_dimensions import SCHEMA, Dimensions
 from querylog.times import DAY
 
 RANK_BITS = 10
 """Of more than 1,024 lookups in one microsecond the rest count as of the next. Six octets hold such an id, not more."""
-INDEX_ROWS = 65_536
-"""So many rows wait for the indexes at the most; a scan of them takes about 10 ms."""
+INDEX_ROWS = 131_072
+"""So many rows wait for the indexes at the most; a scan of them takes about 15 ms."""
 BUSY_SECONDS = 10.0
 CACHE_KIB = 32_768
 FILE_MODE = 0o640  # the log is not for everyone; -wal and -shm get the mode of the file
+CHECKPOINT_PAGES = 8_000
+"""32 MiB of the write-ahead log, in which the same pages come again and again, are brought to the file at once."""
 WAL_BYTES = 64 << 20
 
 _SCHEMA = """
@@ -54,14 +56,16 @@ CREATE TABLE positions (
     stored_everywhere INTEGER NOT NULL,
     PRIMARY KEY (node, segment)
 ) WITHOUT ROWID;
--- One row: how many lookups, how many of them wait for the indexes, and the id from which on all of those do.
+-- One row: how many lookups, how many of them wait for the indexes, the id from which on all of those do, and the last
+-- decision that is indexed.
 CREATE TABLE progress (
     born BLOB NOT NULL,
     lookups INTEGER NOT NULL,
     waiting INTEGER NOT NULL,
-    indexed INTEGER NOT NULL
+    indexed INTEGER NOT NULL,
+    decisions_indexed INTEGER NOT NULL
 );
-INSERT INTO progress VALUES (randomblob(8), 0, 0, 0);
+INSERT INTO progress VALUES (randomblob(8), 0, 0, 0, 0);
 """
 _INDEX = (
     "INSERT INTO by_client SELECT client_id, id FROM lookups WHERE id >= ? ORDER BY client_id, id",
@@ -70,7 +74,10 @@ _INDEX = (
 
 
 class DayFile:
-    """Writes one day's file; one thread at a time. Raises `sqlite3.Error` and `OSError`."""
+    """Writes one day's file; one thread at a time. Raises `sqlite3.Error` and `OSError`.
+
+    After any error it must be abandoned and opened again.
+    """
 
     def __init__(self, path: Path, day: int) -> None:
         """Open the file, which is created whole or not at all."""
@@ -82,13 +89,15 @@ class DayFile:
         try:
             self._connection.execute("PRAGMA synchronous = FULL")  # a segment may go as soon as its rows are committed
             self._connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             self._connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
             (born,) = self._connection.execute("SELECT born FROM progress").fetchone()
+            self._home = (day, born)
+            self._dimensions = dimensions.Dimensions(self._connection)
+            self.index()
         except BaseException:
             self._connection.close()
             raise
-        self._home = (day, born)
-        self._dimensions = Dimensions(self._connection)
 
     def append(self, portions: Sequence[Portion], complete: Mapping[tuple[str, str], int]) -> "array[int]":
         """Store this day's rows and gaps, those that aren't stored yet; return the ids of the rows.
@@ -103,16 +112,20 @@ class DayFile:
         return ids
 
     def index(self) -> None:
-        """Bring every row that waits to the indexes."""
-        if not self._waiting():
+        """Bring every lookup and every decision that waits to the indexes."""
+        run = self._connection.execute
+        (indexed, decisions_indexed) = run("SELECT indexed, decisions_indexed FROM progress").fetchone()
+        (newest,) = run("SELECT coalesce(max(id) + 1, 0) FROM lookups").fetchone()
+        (last_decision,) = run("SELECT coalesce(max(id), 0) FROM decisions").fetchone()
+        if newest <= indexed and last_decision == decisions_indexed:
             return
         with self._transaction():
-            run = self._connection.execute
-            (indexed,) = run("SELECT indexed FROM progress").fetchone()
-            (newest,) = run("SELECT max(id) FROM lookups").fetchone()
             for statement in _INDEX:
                 run(statement, (indexed,))
-            run("UPDATE progress SET waiting = 0, indexed = ?", (newest + 1,))
+            run(dimensions.INDEX, (decisions_indexed,))
+            progress = "UPDATE progress SET waiting = 0, indexed = max(indexed, ?), decisions_indexed = ?"
+            run(progress, (newest, last_decision))
+        self._dimensions.indexed()
 
     def close(self) -> None:
         """Complete the indexes and let go of the file."""
@@ -182,7 +195,6 @@ class DayFile:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            self._dimensions.forget()
             with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back already where the disk is full
                 self._connection.execute("ROLLBACK")
             raise
@@ -190,10 +202,12 @@ class DayFile:
 
 def in_order(lookups: Sequence[Lookups]) -> Lookups:
     """Return lookups of several portions together, in the order of time."""
+    together = Lookups(*(list(chain.from_iterable(columns)) for columns in zip(*lookups, strict=True)))
+    if together.times == sorted(together.times):
+        return together
     # Columns are gathered by place: a tuple for each lookup would cost the garbage collector a microsecond.
-    times, *others = (list(chain.from_iterable(columns)) for columns in zip(*lookups, strict=True))
-    places = sorted(range(len(times)), key=times.__getitem__)
-    return Lookups(*([column[place] for place in places] for column in (times, *others)))
+    places = sorted(range(len(together.times)), key=together.times.__getitem__)
+    return Lookups(*([column[place] for place in places] for column in together))
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -223,7 +237,7 @@ def _create(path: Path) -> None:
     os.close(os.open(born, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
     with contextlib.closing(connect(born)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(f"BEGIN; {SCHEMA} {_SCHEMA} COMMIT;")
+        connection.executescript(f"BEGIN; {dimensions.SCHEMA} {_SCHEMA} COMMIT;")
         connection.execute("PRAGMA journal_mode = WAL")  # the file remembers; readers and the writer don't wait
     born.rename(path)
     sync_directory(path.parent)

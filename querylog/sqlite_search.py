@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from querylog.dimensions import FiledDecision, Outcome, record_of
+from querylog.dimensions import Outcome, put_together, record_of
 from querylog.portion import Gap
 from querylog.records import Client, Record
 from querylog.search import LogQuery
@@ -33,7 +33,13 @@ LAST_CHUNK = 4_096
 _CLIENTS = "SELECT id FROM clients WHERE address BETWEEN ? AND ?"
 _OUTCOMES = "SELECT id FROM outcomes WHERE verdict = coalesce(?, verdict)"
 _DECISIONS = "SELECT id FROM decisions WHERE outcome_id IN (SELECT value FROM json_each(?))"
-_DECISIONS_BY_KEY = f"{_DECISIONS} AND key >= ? AND key < ?"
+_DECISIONS_BY_KEY = """
+SELECT id FROM by_key
+    WHERE key >= :first AND key < :end AND outcome_id IN (SELECT value FROM json_each(:outcomes))
+UNION ALL SELECT id FROM decisions
+    WHERE id > (SELECT decisions_indexed FROM progress)
+    AND key >= :first AND key < :end AND outcome_id IN (SELECT value FROM json_each(:outcomes))
+"""
 # Ids come as a JSON array, since a statement takes no more than so many values; NULL: any.
 _WANTED = """id >= :low AND id < :high
     AND (:clients IS NULL OR client_id IN (SELECT value FROM json_each(:clients)))
@@ -173,7 +179,9 @@ class DayReader:
         if query.addresses is not None:
             clients = [id_ for (id_,) in self._run(_CLIENTS, query.addresses)]
         if query.keys is not None:
-            decisions = [id_ for (id_,) in self._run(_DECISIONS_BY_KEY, (self._outcomes(query), *query.keys))]
+            first, end = query.keys
+            values = {"first": first, "end": end, "outcomes": self._outcomes(query)}
+            decisions = [id_ for (id_,) in self._run(_DECISIONS_BY_KEY, values)]
         elif query.verdict is not None:
             decisions = [id_ for (id_,) in self._run(_DECISIONS, (self._outcomes(query),))]
         return Wanted(clients, decisions)
@@ -253,7 +261,7 @@ class DayReader:
         clients = {id_: (node, Client(*client)) for id_, node, *client in self._run(_FETCH_CLIENTS, (ids,))}
         ids = json.dumps(list({row.decision_id for row in rows}))
         decisions = {
-            id_: FiledDecision(key, rule, Outcome(*outcome)).decision
+            id_: put_together(key, rule, Outcome(*outcome))
             for id_, key, rule, _, *outcome in self._run(_FETCH_DECISIONS, (ids,))
         }
         rank = (1 << RANK_BITS) - 1

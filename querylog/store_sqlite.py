@@ -151,8 +151,11 @@ class SqliteLogStore(LogStore):
     ) -> "array[int]":
         try:
             return self._writer(day).append(portions, complete)
-        except sqlite3.DatabaseError as error:
-            self._set_aside_if_damaged(day, error)
+        except BaseException as error:
+            if day in self._writers:
+                self._writers.pop(day).abandon()
+            if isinstance(error, sqlite3.DatabaseError):
+                self._set_aside_if_damaged(day, error)
             raise
 
     def _read_positions(self) -> dict[tuple[str, str], int]:
@@ -185,8 +188,6 @@ class SqliteLogStore(LogStore):
         path = self._path(day)
         aside = path.with_name(f"{path.name}.damaged")
         log.error("%s is damaged (%s) and set aside as %s; the day begins anew", path, error, aside.name)
-        if day in self._writers:
-            self._writers.pop(day).abandon()
         for end in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + end).rename(aside.with_name(aside.name + end))

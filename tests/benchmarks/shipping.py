@@ -1,9 +1,10 @@
 """Shipping and the log's size: a million lookups of a synthetic school, from journal to store, then searched.
 
-    python -m tests.benchmarks.shipping [ROWS] [--live ROWS_A_ROUND] [--postgres]
+    python -m tests.benchmarks.shipping [ROWS] [--workers N] [--live ROWS_A_ROUND] [--postgres]
 
-5,000 clients ask for 30,000 names whose popularity follows Zipf, four workers write, batches hold 1 to 16 lookups.
-A backlog is shipped as fast as it goes; `--live` ships after every so many rows instead, as a running service does.
+5,000 clients ask for 30,000 names whose popularity follows Zipf, three types of each, four lookups of five answered
+from the cache; batches hold 1 to 16 lookups. A backlog is shipped as fast as it goes; `--live` ships after every so many
+lookups instead, as a running service does. Each worker defines what it logs: with more of them there is more to file.
 """
 
 import argparse
@@ -26,25 +27,22 @@ from querylog.store_sqlite import SqliteLogStore
 from tests.support.journals import SegmentFile
 from tests.support.postgres import PostgresServer, fresh_database
 
-WORKERS = 4
 CLIENTS = 5_000
 NAMES = 30_000
 BEGIN = 1_790_000_000_000_000 + 8 * 3_600_000_000
 GAP_MICROSECONDS = 100  # 10,000 lookups a second
-SEGMENT_ROWS = 2_000_000
 
 
 class School:
     """Writes the journals that a school would."""
 
-    def __init__(self, journal: Path) -> None:
+    def __init__(self, journal: Path, workers: int) -> None:
         self._random = random.Random(1)
-        self._journal = journal
         self._time = BEGIN
         self._weights = list(accumulate(1 / (rank + 1) for rank in range(NAMES)))
         self._clients = [Client(f"10.{n >> 8 & 255}.{n & 255}.7", "students", "udp") for n in range(CLIENTS)]
         self._names = [f"{self._word()}.{self._word()}-{n}.example" for n in range(NAMES)]
-        self._segments = [SegmentFile(journal, worker=worker) for worker in range(WORKERS)]
+        self._segments = [SegmentFile(journal, worker=worker) for worker in range(workers)]
 
     def write(self, rows: int) -> None:
         """Append so many lookups to the workers' segments in turn."""
@@ -81,19 +79,19 @@ def main() -> None:
     """Run it and print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="?", type=int, default=1_000_000)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--live", type=int, default=0, metavar="ROWS")
     parser.add_argument("--postgres", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hallmonitor-shipping-") as directory:
         root = Path(directory)
         with _postgres() if options.postgres else _sqlite(root / "log") as (store, octets):
-            _ship(root / "journal", store, options.rows, options.live)
+            _ship(School(root / "journal", options.workers), root / "journal", store, options.rows, options.live)
             print(f"size: {octets() / options.rows:.1f} bytes a lookup, indexes and dimensions included")
             _search(store)
 
 
-def _ship(journal: Path, store: LogStore, rows: int, live: int) -> None:
-    school = School(journal)
+def _ship(school: School, journal: Path, store: LogStore, rows: int, live: int) -> None:
     shipped = 0
     cpu = wall = 0.0
     with Shipper(journal, store, "node") as shipper:
