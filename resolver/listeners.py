@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 import ifaddr
 
+from resolver import wire
 from resolver.engine import TCP, UDP, Engine
 from settings import Endpoint
 
@@ -162,7 +163,7 @@ class TcpListener:
 
 
 class _Connection(asyncio.Protocol):
-    """One client's stream: messages behind their 2-octet length (RFC 1035 section 4.2.2), answered as they finish."""
+    """One client's stream: its messages are answered as they finish."""
 
     def __init__(self, listener: TcpListener) -> None:
         self._listener = listener
@@ -181,27 +182,21 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         received = time.time_ns() // 1000
         engine = self._listener.engine
-        buffer = self._buffer + data
-        position = 0
-        while len(buffer) - position >= 2:
-            end = position + 2 + int.from_bytes(buffer[position : position + 2], "big")
-            if end > len(buffer):
-                break
+        messages, self._buffer = wire.cut(self._buffer + data)
+        for message in messages:
             try:
-                engine.take(buffer[position + 2 : end], self._peer, TCP, self._send, None, received)
+                engine.take(message, self._peer, TCP, self._send, None, received)
             except Exception:
                 log.exception("a message from %s was not understood", self._peer)
-            position = end
-        if position:  # whole messages count: one that trickles in octet by octet keeps no connection
+        if messages:  # whole ones count: a client that lets one trickle in octet by octet keeps no connection
             self.last_heard = time.monotonic()
-        self._buffer = buffer[position:]
         engine.flush()
 
     def _send(self, reply: bytes, _target: object) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(len(reply).to_bytes(2, "big") + reply)
+        transport.write(wire.framed(reply))
         if transport.get_write_buffer_size() > UNSENT_LIMIT:
             transport.abort()
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from resolver.wire import HEADER_LENGTH
+from resolver.wire import HEADER_LENGTH, cut, framed
 from settings import UpstreamAddress
 
 if TYPE_CHECKING:
@@ -200,8 +200,7 @@ class StreamTransport:
             self._prune_at = max(STALE_ENTRIES, 2 * len(self._table))  # so that pruning stays cheap for each query
         ident = self._random.draw_unused(self._table)
         self._table[ident] = exchange, server
-        # RFC 7766 section 8: the length and the message in one write.
-        message = (2 + len(exchange.wire)).to_bytes(2, "big") + ident.to_bytes(2, "big") + exchange.wire
+        message = framed(ident.to_bytes(2, "big") + exchange.wire)
         if self._connection is not None:
             self._connection.write(message)
         else:
@@ -256,7 +255,7 @@ class StreamTransport:
 
 
 class _Connection(asyncio.Protocol):
-    """Frames one stream: each message behind its 2-octet length (RFC 1035 section 4.2.2)."""
+    """One stream, cut into messages."""
 
     def __init__(self, message: Callable[[bytes], None], lost: Callable[[], None]) -> None:
         self._message = message
@@ -270,16 +269,10 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        buffer = self._buffer + data
-        position = 0
-        while len(buffer) - position >= 2:
-            end = position + 2 + int.from_bytes(buffer[position : position + 2], "big")
-            if end > len(buffer):
-                break
-            if end - position - 2 >= HEADER_LENGTH:
-                self._message(buffer[position + 2 : end])
-            position = end
-        self._buffer = buffer[position:]
+        messages, self._buffer = cut(self._buffer + data)
+        for message in messages:
+            if len(message) >= HEADER_LENGTH:
+                self._message(message)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
         self.is_closed = True

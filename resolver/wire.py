@@ -95,6 +95,24 @@ class Query(NamedTuple):
         return QTYPE.forward.get(self.qtype) or f"TYPE{self.qtype}"
 
 
+def cut(stream: bytes) -> tuple[list[bytes], bytes]:
+    """Cut a stream into its messages, each behind its 2-octet length (RFC 1035 section 4.2.2), and what is left."""
+    messages = []
+    position = 0
+    while len(stream) - position >= 2:
+        end = position + 2 + int.from_bytes(stream[position : position + 2], "big")
+        if end > len(stream):
+            break
+        messages.append(stream[position + 2 : end])
+        position = end
+    return messages, stream[position:]
+
+
+def framed(message: bytes) -> bytes:
+    """Return a message behind its length, to be sent in one write (RFC 7766 section 8)."""
+    return len(message).to_bytes(2, "big") + message
+
+
 def is_query(data: bytes) -> bool:
     """Tell whether octets are a request at all; what is none gets no answer (RFC 1035 section 4.1.1, QR)."""
     return len(data) >= HEADER_LENGTH and not data[2] & 0x80

@@ -4,6 +4,7 @@ A reader turns one line into rules or raises `LineError`. It reads one list once
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -54,7 +55,7 @@ _INLINE_COMMENT = re.compile(r"\s#")
 _NAME_AND_PORT = re.compile(r".+:\d{1,5}")
 
 
-class LineReader:
+class LineReader(ABC):
     """Reads the lines of one list; each format is a subclass."""
 
     def __init__(self, *, scope: Scope | None = None, allow_public_suffix: bool = False) -> None:
@@ -62,16 +63,16 @@ class LineReader:
         self._scope = scope
         self._allow_public_suffix = allow_public_suffix
 
-    def look_ahead(self, data: bytes) -> None:
+    def look_ahead(self, data: bytes) -> None:  # noqa: B027 - most formats need not
         """Learn from the whole list what its later lines mean for its earlier ones."""
 
     def skips(self, text: str) -> bool:
         """Tell whether a line that begins with one of `MARKS` says nothing."""
         return text[0] in "#!" or is_header(text)
 
+    @abstractmethod
     def rules(self, text: str) -> Sequence[Rule]:
         """Return a line's rules, none for one that says nothing. Raises `LineError`."""
-        raise NotImplementedError
 
     def name(self, text: str) -> str:
         """Return the normal form of a name. Raises `LineError` when no rule can be written for it."""
