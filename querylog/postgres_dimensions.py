@@ -36,7 +36,8 @@ _FIND_DECISIONS = """
 SELECT place, filed.id
 FROM unnest(%s::text[], %s::integer[], %s::text[]) WITH ORDINALITY AS wanted (key, outcome_id, rule, place)
 JOIN {decisions} filed
-    ON filed.key = wanted.key AND filed.outcome_id = wanted.outcome_id AND md5(filed.rule) = md5(wanted.rule)
+    ON filed.key = wanted.key AND filed.outcome_id = wanted.outcome_id
+    AND hashtextextended(filed.rule, 0) = hashtextextended(wanted.rule, 0)
 """
 _ADD_OUTCOME = "INSERT INTO {outcomes} VALUES (DEFAULT, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id"
 _OUTCOMES = "SELECT * FROM {outcomes}"

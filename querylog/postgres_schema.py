@@ -92,7 +92,7 @@ CREATE TABLE {decisions} (
     rule text NOT NULL
 );
 -- A rule may be longer than an index takes.
-CREATE UNIQUE INDEX ON {decisions} (key, outcome_id, md5(rule));
+CREATE UNIQUE INDEX ON {decisions} (key, outcome_id, hashtextextended(rule, 0));
 ALTER TABLE log_lookups ATTACH PARTITION {lookups} FOR VALUES FROM ({begin}) TO ({end});
 """
 

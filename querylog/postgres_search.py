@@ -5,7 +5,6 @@ the index of clients, of decisions or of time, whichever leaves least to read.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from psycopg import Connection
@@ -14,16 +13,22 @@ from psycopg.sql import SQL, Composed
 from querylog.dimensions import Outcome, put_together, record_of
 from querylog.postgres_schema import Tables
 from querylog.records import Client, Record
-from querylog.search import LogQuery
+from querylog.search import Cursor, LogQuery
 
-SLICES = (20_000, 400_000)
+SLICES = (20_000, 100_000)
 """How many lookups the first slices hold, about; the last is the rest of the day."""
+MANY_DECISIONS = 2_000
+"""With more of them wanted they are common: some of the newest rows will have one."""
 OFFSET_BITS = 16
 
 _CLIENTS = "SELECT id FROM {clients} WHERE address BETWEEN %s AND %s"
 _OUTCOMES = "SELECT id FROM {outcomes} WHERE verdict = coalesce(%s, verdict)"
-_DECISIONS = "SELECT id FROM {decisions} WHERE outcome_id = ANY(%s)"
-_DECISIONS_BY_KEY = f"{_DECISIONS} AND key >= %s AND key < %s"
+_DECISIONS = "SELECT id FROM {decisions} WHERE outcome_id = ANY(%s) AND key >= %s AND key < %s"
+# OFFSET keeps the planner from gathering all the decisions first; few rows are looked at before there are enough.
+_DECISION_FITS = """ AND EXISTS (
+    SELECT FROM {decisions} filed
+    WHERE filed.id = decision_id AND outcome_id = ANY(%s) AND key >= %s AND key < %s OFFSET 0
+)"""
 _COUNT = "SELECT count(*) FROM {lookups} WHERE time >= %s AND time < %s"
 _ROWS = "SELECT time, duration_us, client_id, decision_id, ctid FROM {lookups} WHERE time >= %s AND time < %s"
 _FETCH_CLIENTS = "SELECT id, node, client, group_name, transport FROM {clients} WHERE id = ANY(%s)"
@@ -54,11 +59,24 @@ class Row(NamedTuple):
     """Where it lies in its table, which it never leaves."""
 
 
-class Conditions(NamedTuple):
-    """What rows must meet, as SQL and its values."""
+class Wanted(NamedTuple):
+    """The clients and the decisions that a query wants; None: any."""
 
-    sql: Composed
-    values: tuple[object, ...]
+    clients: list[int] | None
+    decisions: list[int] | None
+    """Their ids, where they are not too many."""
+    decision: tuple[object, ...] | None
+    """What a decision must be: the values of `_DECISIONS`."""
+
+    @property
+    def is_everything(self) -> bool:
+        """Tell whether none is left out."""
+        return self.clients is None and self.decision is None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Tell whether no row can be wanted."""
+        return self.clients == [] or self.decisions == []
 
 
 class DayReader:
@@ -71,14 +89,17 @@ class DayReader:
 
     def search(self, query: LogQuery, limit: int) -> list[tuple[int, Record]]:
         """Return the newest records that a query wants and their ranks; the limit is not the query's."""
-        conditions = self._conditions(query)
-        if conditions is None:
+        wanted = self._wanted(query)
+        if wanted.is_nothing:
             return []
         rows: list[Row] = []
-        for low, high in self._slices(query, limit):
-            statement = self._into(_ROWS) + conditions.sql + SQL(" ORDER BY time DESC, ctid DESC LIMIT %s")
-            values = (low, high, *conditions.values, limit - len(rows))
-            rows += map(Row._make, self._run(statement, values))
+        for low, high, is_last in self._slices(query, limit):
+            if is_last and wanted.decision is not None and wanted.clients is None:
+                # The newest had none: they are rare, however many there are, and their index leads to them.
+                wanted = wanted._replace(decisions=self._ids(_DECISIONS, *wanted.decision))
+            conditions, values = self._conditions(wanted, query.position)
+            statement = self._into(_ROWS) + conditions + SQL(" ORDER BY time DESC, ctid DESC LIMIT %s")
+            rows += map(Row._make, self._run(statement, (low, high, *values, limit - len(rows))))
             if len(rows) == limit:
                 break
         return [(_rank(row), record) for row, record in zip(rows, self._records(rows), strict=True)]
@@ -86,50 +107,54 @@ class DayReader:
     def count(self, query: LogQuery) -> int:
         """Return how many records a query wants."""
         low, high = self._bounds(query)
-        if (low, high) == self._bounds(LogQuery()) and not self._is_filtered(query):
-            return self._extent.lookups
-        conditions = self._conditions(replace(query, cursor=None))
-        if conditions is None:
+        wanted = self._wanted(query)
+        if wanted.is_nothing:
             return 0
-        found = self._run(self._into(_COUNT) + conditions.sql, (low, high, *conditions.values)).fetchone()
+        if wanted.is_everything and (low, high) == self._bounds(LogQuery()):
+            return self._extent.lookups
+        conditions, values = self._conditions(wanted, None)
+        found = self._run(self._into(_COUNT) + conditions, (low, high, *values)).fetchone()
         return int(found[0]) if found else 0
 
     def those(self, writer: str, first: int, last: int, query: LogQuery) -> list[Record]:
         """Return the records that a transaction has written between two times and a query wants, oldest first."""
-        conditions = self._conditions(replace(query, cursor=None))
-        if conditions is None:
+        wanted = self._wanted(query)
+        if wanted.is_nothing:
             return []
         low = first if query.since is None else max(first, query.since)
         high = last + 1 if query.until is None else min(last + 1, query.until)
-        statement = self._into(_ROWS) + SQL(" AND xmin = %s::xid") + conditions.sql + SQL(" ORDER BY time, ctid")
-        rows = self._run(statement, (low, high, writer, *conditions.values))
-        return self._records([Row(*row) for row in rows])
+        conditions, values = self._conditions(wanted, None)
+        statement = self._into(_ROWS) + SQL(" AND xmin = %s::xid") + conditions + SQL(" ORDER BY time, ctid")
+        return self._records([Row(*row) for row in self._run(statement, (low, high, writer, *values))])
 
-    @staticmethod
-    def _is_filtered(query: LogQuery) -> bool:
-        return query.addresses is not None or query.keys is not None or query.verdict is not None
-
-    def _conditions(self, query: LogQuery) -> Conditions | None:
-        """Return what rows must meet beside their time; None when none can."""
-        parts: list[str] = []
-        values: list[object] = []
+    def _wanted(self, query: LogQuery) -> Wanted:
+        clients = decisions = decision = None
         if query.addresses is not None:
-            parts.append(" AND client_id = ANY(%s)")
-            values.append(self._ids(_CLIENTS, *query.addresses))
-        if query.keys is not None:
-            parts.append(" AND decision_id = ANY(%s)")
-            values.append(self._ids(_DECISIONS_BY_KEY, self._ids(_OUTCOMES, query.verdict), *query.keys))
-        elif query.verdict is not None:
-            parts.append(" AND decision_id = ANY(%s)")
-            values.append(self._ids(_DECISIONS, self._ids(_OUTCOMES, query.verdict)))
-        if [] in values:
-            return None
-        position = query.position
+            clients = self._ids(_CLIENTS, *query.addresses)
+        if query.keys is not None or query.verdict is not None:
+            decision = (self._ids(_OUTCOMES, query.verdict), *(query.keys or ("", "\U0010ffff")))
+            some = self._ids(f"{_DECISIONS} LIMIT %s", *decision, MANY_DECISIONS + 1)
+            decisions = some if len(some) <= MANY_DECISIONS else None
+        return Wanted(clients, decisions, decision)
+
+    def _conditions(self, wanted: Wanted, position: Cursor | None) -> tuple[Composed, list[object]]:
+        """Return what rows must meet beside their time, as SQL and its values."""
+        parts: list[Composed] = []
+        values: list[object] = []
+        if wanted.clients is not None:
+            parts.append(self._into(" AND client_id = ANY(%s)"))
+            values.append(wanted.clients)
+        if wanted.decisions is not None:
+            parts.append(self._into(" AND decision_id = ANY(%s)"))
+            values.append(wanted.decisions)
+        elif wanted.decision is not None:
+            parts.append(self._into(_DECISION_FITS))
+            values += wanted.decision
         if position is not None:
-            parts.append(" AND (time, ctid) < (%s, %s::tid)")
+            parts.append(self._into(" AND (time, ctid) < (%s, %s::tid)"))
             block, offset = divmod(position.rank, 1 << OFFSET_BITS)
             values += [position.time, f"({block},{offset})"]
-        return Conditions(SQL("").join(map(SQL, parts)), tuple(values))
+        return Composed(parts), values
 
     def _ids(self, statement: str, *values: object) -> list[int]:
         return [id_ for (id_,) in self._run(self._into(statement), values)]
@@ -143,8 +168,8 @@ class DayReader:
             high = min(high, query.until)
         return low, high
 
-    def _slices(self, query: LogQuery, limit: int) -> Iterator[tuple[int, int]]:
-        """Yield slices of time, newest first."""
+    def _slices(self, query: LogQuery, limit: int) -> Iterator[tuple[int, int, bool]]:
+        """Yield slices of time, newest first, and whether each is the last."""
         low, high = self._bounds(query)
         if query.position is not None:
             high = min(high, query.position.time + 1)
@@ -152,10 +177,10 @@ class DayReader:
         for size in (4 * limit, *SLICES):
             width = size * (last - first + 1) // max(1, lookups) + 1
             if high - low > width:
-                yield high - width, high
+                yield high - width, high, False
                 high -= width
         if low < high:
-            yield low, high
+            yield low, high, True
 
     def _records(self, rows: Sequence[Row]) -> list[Record]:
         ids = list({row.client_id for row in rows})

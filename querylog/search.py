@@ -164,6 +164,6 @@ def _name(field: str, text: str) -> str:
     except InvalidNameError as error:
         # Clients ask for more than host names. Backslashes alone escape a final dot, and the log has none such.
         name = text.lower().removesuffix(".")
-        if _LOGGED_NAME.fullmatch(name) is None:
+        if _LOGGED_NAME.fullmatch(name) is None or "" in name.split("."):
             raise InvalidQueryError(field, f"not a domain name: {text[:80]!r}") from error
         return name

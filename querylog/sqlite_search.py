@@ -8,7 +8,7 @@ import contextlib
 import heapq
 import json
 import sqlite3
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -25,32 +25,39 @@ END = 1 << 62
 FEW_CLIENTS = 64
 """So many clients' rows are gone through for those whose decision is wanted, rather than the other way round."""
 MANY_DECISIONS = 2_000
-"""With so many wanted they are common: some of the newest rows will have one."""
+"""With more of them wanted they are common: some of the newest rows will have one."""
 SCANNED_ROWS = 50_000
 FIRST_CHUNK = 32
 LAST_CHUNK = 4_096
 
 _CLIENTS = "SELECT id FROM clients WHERE address BETWEEN ? AND ?"
 _OUTCOMES = "SELECT id FROM outcomes WHERE verdict = coalesce(?, verdict)"
-_DECISIONS = "SELECT id FROM decisions WHERE outcome_id IN (SELECT value FROM json_each(?))"
-_DECISIONS_BY_KEY = """
+# Ids come as a JSON array, since a statement takes no more than so many values.
+_DECISIONS = """
 SELECT id FROM by_key
     WHERE key >= :first AND key < :end AND outcome_id IN (SELECT value FROM json_each(:outcomes))
 UNION ALL SELECT id FROM decisions
     WHERE id > (SELECT decisions_indexed FROM progress)
     AND key >= :first AND key < :end AND outcome_id IN (SELECT value FROM json_each(:outcomes))
+LIMIT :limit
 """
-# Ids come as a JSON array, since a statement takes no more than so many values; NULL: any.
-_WANTED = """id >= :low AND id < :high
-    AND (:clients IS NULL OR client_id IN (SELECT value FROM json_each(:clients)))
-    AND (:decisions IS NULL OR decision_id IN (SELECT value FROM json_each(:decisions)))"""
-_SCAN = f"SELECT id, client_id, decision_id, duration_us FROM lookups WHERE {_WANTED} ORDER BY id DESC LIMIT :limit"  # noqa: S608 - a constant
-_COUNT = f"SELECT count(*) FROM lookups WHERE {_WANTED}"  # noqa: S608 - a constant
-_COUNT_INDEXED = f"""SELECT count(*) FROM lookups WHERE id IN (
-    SELECT id FROM by_client WHERE client_id IN (SELECT value FROM json_each(:clients)) AND id >= :low AND id < :high
-) AND {_WANTED}"""  # noqa: S608 - a constant
-_FETCH = """SELECT id, client_id, decision_id, duration_us FROM lookups
-    WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"""
+# Clients and decisions by their ids, or decisions by what they are; NULL: any.
+_FITS = """
+(:clients IS NULL OR client_id IN (SELECT value FROM json_each(:clients)))
+AND (:decisions IS NULL OR decision_id IN (SELECT value FROM json_each(:decisions)))
+AND (:outcomes IS NULL OR EXISTS (
+    SELECT 1 FROM decisions WHERE decisions.id = decision_id
+    AND key >= :first AND key < :end AND outcome_id IN (SELECT value FROM json_each(:outcomes))
+))
+"""
+_ROWS = "SELECT id, client_id, decision_id, duration_us FROM lookups"
+_SCAN = f"{_ROWS} WHERE id >= :low AND id < :high AND {_FITS} ORDER BY id DESC LIMIT :limit"
+_FETCH = f"{_ROWS} WHERE id IN (SELECT value FROM json_each(:ids)) AND {_FITS} ORDER BY id DESC"  # noqa: S608 - constants
+_COUNT = f"SELECT count(*) FROM lookups WHERE id >= :low AND id < :high AND {_FITS}"  # noqa: S608 - constants
+_COUNT_BY_CLIENT = f"""
+SELECT count(*) FROM by_client CROSS JOIN lookups USING (id, client_id)
+    WHERE client_id IN (SELECT value FROM json_each(:clients)) AND id >= :low AND id < :high AND {_FITS}
+"""  # noqa: S608 - constants
 _FETCH_CLIENTS = """SELECT id, node, client, group_name, transport FROM clients
     WHERE id IN (SELECT value FROM json_each(?))"""
 _FETCH_DECISIONS = """SELECT decisions.id, key, rule, outcomes.*
@@ -71,13 +78,15 @@ _BY_CLIENT = _Index(
     """SELECT (SELECT id FROM by_client WHERE client_id = value AND id < ? ORDER BY id DESC LIMIT 1), value
         FROM json_each(?)""",
     "SELECT id FROM by_client WHERE client_id = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
-    "SELECT count(*) FROM by_client WHERE client_id IN (SELECT value FROM json_each(?)) AND id >= ? AND id < ?",
+    """SELECT count(*) FROM by_client
+        WHERE client_id IN (SELECT value FROM json_each(:clients)) AND id >= :low AND id < :high""",
 )
 _BY_DECISION = _Index(
     """SELECT (SELECT id FROM by_decision WHERE decision_id = value AND id < ? ORDER BY id DESC LIMIT 1), value
         FROM json_each(?)""",
     "SELECT id FROM by_decision WHERE decision_id = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
-    "SELECT count(*) FROM by_decision WHERE decision_id IN (SELECT value FROM json_each(?)) AND id >= ? AND id < ?",
+    """SELECT count(*) FROM by_decision
+        WHERE decision_id IN (SELECT value FROM json_each(:decisions)) AND id >= :low AND id < :high""",
 )
 
 
@@ -91,24 +100,28 @@ class Row(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The clients and decisions that a query wants, by id; None: any."""
+    """The clients and the decisions that a query wants, as the statements take them; None: any."""
 
-    clients: list[int] | None
-    decisions: list[int] | None
+    clients: str | None
+    """JSON of ids; decisions and outcomes likewise."""
+    decisions: str | None
+    outcomes: str | None
+    first: str
+    """The first key of the names that are wanted."""
+    end: str
+    """A key behind them all."""
+    few_clients: bool
+    """Whether it is less work to go through the clients' rows than through the decisions'."""
 
     @property
     def is_everything(self) -> bool:
         """Tell whether none is left out."""
-        return self.clients is None and self.decisions is None
+        return self.clients is None and self.outcomes is None
 
     @property
     def is_nothing(self) -> bool:
         """Tell whether no row can be wanted."""
-        return self.clients == [] or self.decisions == []
-
-    def json(self) -> dict[str, str | None]:
-        """Return them as the statements take them."""
-        return {name: None if ids is None else json.dumps(ids) for name, ids in self._asdict().items()}
+        return "[]" in {self.clients, self.outcomes}
 
 
 class DayReader:
@@ -123,7 +136,7 @@ class DayReader:
         low, high = self._range(query)
         position = query.position
         if position is not None:
-            high = min(high, (position.time - self._begin << RANK_BITS) + position.rank)
+            high = min(high, ((position.time - self._begin) << RANK_BITS) + position.rank)
         wanted = self._wanted(query)
         if low >= high or wanted.is_nothing:
             return []
@@ -135,19 +148,24 @@ class DayReader:
         wanted = self._wanted(query)
         if low >= high or wanted.is_nothing:
             return 0
+        if wanted.is_everything and (low, high) == (0, END):
+            return self._number("SELECT lookups FROM progress")
+        edge = low if wanted.is_everything else min(max(low, self._indexed()), high)
+        waiting = self._number(_COUNT, {**wanted._asdict(), "low": edge, "high": high})
+        values = {**wanted._asdict(), "low": low, "high": edge}
         if wanted.is_everything:
-            if (low, high) == (0, END):
-                return self._number("SELECT lookups FROM progress")
-            return self._number(_COUNT, {"low": low, "high": high, **wanted.json()})
-        edge = min(max(low, self._indexed()), high)
-        waiting = self._number(_COUNT, {"low": edge, "high": high, **wanted.json()})
-        return waiting + self._count_indexed(low, edge, wanted)
+            return waiting
+        if wanted.clients is None:
+            values["decisions"] = json.dumps(self._decisions(wanted, -1))
+            return waiting + self._number(_BY_DECISION.number, values)
+        if wanted.outcomes is None:
+            return waiting + self._number(_BY_CLIENT.number, values)
+        return waiting + self._number(_COUNT_BY_CLIENT, values)
 
     def those(self, ids: Sequence[int], query: LogQuery) -> list[Record]:
         """Return those of some rows that a query wants, oldest first."""
         low, high = self._range(query)
-        clients, decisions = (None if ids is None else set(ids) for ids in self._wanted(query))
-        rows = [row for row in self._fetch(ids) if low <= row.id < high and _fits(row, clients, decisions)]
+        rows = [row for row in self._fetch(ids, self._wanted(query)) if low <= row.id < high]
         return [record for _, record in reversed(self._records(rows))]
 
     def gaps(self) -> list[Gap]:
@@ -175,37 +193,54 @@ class DayReader:
         return low, high
 
     def _wanted(self, query: LogQuery) -> Wanted:
-        clients = decisions = None
+        clients = outcomes = None
+        few_clients = False
         if query.addresses is not None:
-            clients = [id_ for (id_,) in self._run(_CLIENTS, query.addresses)]
-        if query.keys is not None:
-            first, end = query.keys
-            values = {"first": first, "end": end, "outcomes": self._outcomes(query)}
-            decisions = [id_ for (id_,) in self._run(_DECISIONS_BY_KEY, values)]
-        elif query.verdict is not None:
-            decisions = [id_ for (id_,) in self._run(_DECISIONS, (self._outcomes(query),))]
-        return Wanted(clients, decisions)
+            ids = [id_ for (id_,) in self._run(_CLIENTS, query.addresses)]
+            clients, few_clients = json.dumps(ids), len(ids) <= FEW_CLIENTS
+        if query.keys is not None or query.verdict is not None:
+            outcomes = json.dumps([id_ for (id_,) in self._run(_OUTCOMES, (query.verdict,))])
+        first, end = query.keys or ("", "\U0010ffff")
+        return Wanted(clients, None, outcomes, first, end, few_clients or outcomes is None)
 
-    def _outcomes(self, query: LogQuery) -> str:
-        return json.dumps([id_ for (id_,) in self._run(_OUTCOMES, (query.verdict,))])
+    def _decisions(self, wanted: Wanted, limit: int) -> list[int]:
+        """Return the ids of decisions that are wanted; -1: without a limit."""
+        return [id_ for (id_,) in self._run(_DECISIONS, {**wanted._asdict(), "limit": limit})]
 
     def _newest(self, low: int, high: int, limit: int, wanted: Wanted) -> list[Row]:
+        """Return rows, the newest first: what is not indexed is scanned, then an index is followed."""
         if wanted.is_everything:
             return self._scan(low, high, limit, wanted)
-        clients, decisions = wanted
-        by_client = clients is not None and (decisions is None or len(clients) <= FEW_CLIENTS)
         edge = self._indexed()
-        if not by_client and decisions is not None and len(decisions) >= MANY_DECISIONS:
-            edge = min(edge, self._far_below(high))
+        decisions: list[int] = []
+        if not wanted.few_clients:
+            decisions = self._decisions(wanted, MANY_DECISIONS + 1)
+            if len(decisions) > MANY_DECISIONS:
+                decisions = []
+                edge = min(edge, self._far_below(high))
+            else:
+                wanted = wanted._replace(decisions=json.dumps(decisions), outcomes=None)
         edge = min(max(low, edge), high)
         rows = self._scan(edge, high, limit, wanted)
-        if len(rows) < limit:
-            rows += self._by_index(low, edge, limit - len(rows), wanted, by_client=by_client)
-        return rows
+        if len(rows) == limit:
+            return rows
+        if wanted.few_clients:
+            found = self._merged(_BY_CLIENT, json.loads(wanted.clients or "[]"), low, edge)
+        else:
+            decisions = decisions or self._decisions(wanted, -1)
+            found = self._merged(_BY_DECISION, decisions, low, edge)
+        while len(rows) < limit and (chunk := list(islice(found, max(limit, FIRST_CHUNK)))):
+            rows += self._fetch(chunk, wanted)
+        return rows[:limit]
 
     def _scan(self, low: int, high: int, limit: int, wanted: Wanted) -> list[Row]:
-        values = {"low": low, "high": high, "limit": limit, **wanted.json()}
+        values = {**wanted._asdict(), "low": low, "high": high, "limit": limit}
         return list(map(Row._make, self._run(_SCAN, values)))
+
+    def _fetch(self, ids: Sequence[int], wanted: Wanted) -> list[Row]:
+        """Return those of some rows that are wanted, newest first."""
+        values = {**wanted._asdict(), "ids": json.dumps(list(ids))}
+        return list(map(Row._make, self._run(_FETCH, values)))
 
     def _far_below(self, high: int) -> int:
         """Return the id that so many rows are behind as may be scanned."""
@@ -213,23 +248,11 @@ class DayReader:
         found = self._run(statement, (high, SCANNED_ROWS)).fetchone()
         return int(found[0]) if found else 0
 
-    def _by_index(self, low: int, high: int, limit: int, wanted: Wanted, *, by_client: bool) -> list[Row]:
-        """Return rows from the index of clients or of decisions; the other of the two is looked at in each row."""
-        index = _BY_CLIENT if by_client else _BY_DECISION
-        ids = wanted.clients if by_client else wanted.decisions
-        others = wanted.decisions if by_client else wanted.clients
-        newest = [
-            (id_, of) for id_, of in self._run(index.newest, (high, json.dumps(ids))) if id_ is not None and id_ >= low
-        ]
-        if others is None:
-            newest = heapq.nlargest(limit, newest)  # the others' newest are behind the newest of these already
-        merged = heapq.merge(*(self._descending(index, of, low, id_) for id_, of in newest), reverse=True)
-        clients = None if by_client or others is None else set(others)
-        decisions = set(others) if by_client and others is not None else None
-        rows: list[Row] = []
-        while len(rows) < limit and (chunk := list(islice(merged, max(limit, FIRST_CHUNK)))):
-            rows += [row for row in self._fetch(chunk) if _fits(row, clients, decisions)]
-        return rows[:limit]
+    def _merged(self, index: _Index, ids: Sequence[int], low: int, high: int) -> Iterator[int]:
+        """Return the ids of the rows of many clients or decisions, newest first."""
+        newest = self._run(index.newest, (high, json.dumps(ids)))
+        each = [self._descending(index, of, low, id_) for id_, of in newest if id_ is not None and id_ >= low]
+        return heapq.merge(*each, reverse=True)
 
     def _descending(self, index: _Index, of: int, low: int, newest: int) -> Iterator[int]:
         """Yield the ids of one client's or decision's rows from its newest on."""
@@ -242,18 +265,6 @@ class DayReader:
             if len(chunk) < size:
                 return
             high, size = chunk[-1], min(size * 4, LAST_CHUNK)
-
-    def _count_indexed(self, low: int, high: int, wanted: Wanted) -> int:
-        ids = wanted.json()
-        if wanted.decisions is None:
-            return self._number(_BY_CLIENT.number, (ids["clients"], low, high))
-        if wanted.clients is None:
-            return self._number(_BY_DECISION.number, (ids["decisions"], low, high))
-        return self._number(_COUNT_INDEXED, {"low": low, "high": high, **ids})
-
-    def _fetch(self, ids: Sequence[int]) -> list[Row]:
-        """Return rows by their ids, newest first."""
-        return list(map(Row._make, self._run(_FETCH, (json.dumps(list(ids)),))))
 
     def _records(self, rows: Sequence[Row]) -> list[tuple[int, Record]]:
         """Return rows as records, with their ranks."""
@@ -281,7 +292,3 @@ def reading(path: Path, day: int) -> Iterator[DayReader]:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("BEGIN")
         yield DayReader(connection, day)
-
-
-def _fits(row: Row, clients: Container[int] | None, decisions: Container[int] | None) -> bool:
-    return (clients is None or row.client_id in clients) and (decisions is None or row.decision_id in decisions)

@@ -65,6 +65,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         patch.setattr(sqlite_search, "FIRST_CHUNK", 2)
         patch.setattr(sqlite_search, "LAST_CHUNK", 5)
         patch.setattr(postgres_search, "SLICES", (25, 100))
+        patch.setattr(postgres_search, "MANY_DECISIONS", 8)
         patch.setattr(postgres_append, "SUMMARY_LOOKUPS", 200)
         if request.param == "sqlite":
             with SqliteLogStore(directory / "log") as store:
