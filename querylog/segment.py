@@ -73,7 +73,7 @@ class Segment:
         octets = rows * LOOKUP.size
         batches: list[tuple[int, bytes]] = []
         gaps: list[tuple[int, Gap]] = []
-        self.is_exhausted = True
+        self.is_exhausted = False
         for end, lookups, definitions in self._reader.batches():
             if definitions:
                 self._numbers.add(position, definitions)
@@ -82,8 +82,9 @@ class Segment:
             batches.append((end, lookups))
             octets -= len(lookups)
             if octets <= 0:
-                self.is_exhausted = False
                 break
+        else:
+            self.is_exhausted = True
         self.last_time = _last_time(lookups for _, lookups in reversed(batches)) or self.last_time
         if self.is_finished and self.is_exhausted and 0 < self.unread() <= TORN_OCTETS:
             gaps.append(self._tear_off())

@@ -18,7 +18,9 @@ import pytest
 
 from querylog import segment as segments
 from querylog import shipper as shippers
+from querylog import sqlite_day
 from querylog.errors import ShipperBusyError, StoreDownError
+from querylog.journal import Batch, SegmentReader
 from querylog.portion import Gap, Portion
 from querylog.search import LogQuery
 from querylog.shipper import Shipper
@@ -115,6 +117,26 @@ def test_sqlite_waits_for_its_directory(journal: Path, tmp_path: Path) -> None:
         (tmp_path / "log").unlink()
         assert ship_all(shipper) == 20
         assert stored(store) == expected(some)
+
+
+def test_sqlite_waits_for_whoever_holds_it(journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup, or an administrator with a shell of SQLite's."""
+    monkeypatch.setattr(sqlite_day, "BUSY_SECONDS", 0.0)
+    early, late = lookups(20), lookups(20, begin=MIDNIGHT - 1000)
+    with SqliteLogStore(tmp_path / "log") as store, Shipper(journal, store, "node") as shipper:
+        write(journal, early)
+        ship_all(shipper)
+        (day,) = (tmp_path / "log").glob("2*.db")
+        write(journal, late)
+        with contextlib.closing(sqlite3.connect(day, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(2):
+                with pytest.raises(StoreDownError, match="locked"):
+                    shipper.ship_once()
+            assert stored(store) == expected(early)
+            other.execute("ROLLBACK")
+        assert ship_all(shipper) == 20
+        assert stored(store) == expected(early, late)
 
 
 def test_sqlite_sets_a_damaged_day_aside_and_goes_on(journal: Path, tmp_path: Path) -> None:
@@ -360,6 +382,26 @@ def test_a_segment_that_can_not_be_read_just_now_waits(
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert ship_all(shipper) == 20
     assert stored(store) == expected(some, some)
+
+
+def test_a_disk_that_fails_half_way_through_a_segment_loses_nothing(
+    journal: Path, shipper: Shipper, store: LogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = lookups(20)
+    write(journal, some)
+    read = SegmentReader.batches
+
+    def failing_batches(self: SegmentReader) -> Iterator[Batch]:
+        for n, one in enumerate(read(self)):
+            if n == 2:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            yield one
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentReader, "batches", failing_batches)
+        assert shipper.ship_once().rows == 0
+    assert ship_all(shipper) == 20
+    assert stored(store) == expected(some)
 
 
 def test_segments_that_never_got_their_names_are_cleared_away(journal: Path, store: LogStore) -> None:
