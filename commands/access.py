@@ -5,7 +5,7 @@ import json
 import click
 
 from admin_api.presenting import present
-from commands.context import Context, json_option, pass_context, show_list
+from commands.context import Context, json_option, pass_context, show_done, show_list
 from storage import tokens
 
 
@@ -42,9 +42,10 @@ def list_tokens(context: Context, *, as_json: bool) -> None:
 
 @tokens_group.command("revoke")
 @click.argument("name")
+@json_option
 @pass_context
-def revoke(context: Context, name: str) -> None:
+def revoke(context: Context, name: str, *, as_json: bool) -> None:
     """Revoke a token; it works no more from now on."""
     with context.session.database.change(context.session.actor) as change:
-        tokens.revoke(change, name)
-    click.echo(f"{name}: revoked")
+        token = tokens.revoke(change, name)
+    show_done(present(token), f"{name}: revoked", as_json=as_json)

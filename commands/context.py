@@ -103,6 +103,11 @@ def show_one(item: Mapping[str, Any], *, as_json: bool) -> None:
         click.echo(f"{key.replace('_', ' ') + ':':<{width}}{cell(value)}".rstrip())
 
 
+def show_done(item: Mapping[str, Any], said: str, *, as_json: bool) -> None:
+    """Print what was done to something: a line, or the thing as it is now as JSON."""
+    click.echo(json.dumps(item) if as_json else printable(said))
+
+
 def cell(value: object) -> str:
     """Return a value as people read it."""
     if value is None:

@@ -1,6 +1,7 @@
 """`refresh`, `sources` and `categories`: the lists, where they come from, and what they are filed under."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ import click
 
 from admin_api.presenting import present
 from blocklists.errors import BlocklistError, ListError
-from commands.context import Context, json_option, pass_context, show_list, show_one
+from commands.context import Context, json_option, pass_context, show_done, show_list, show_one
 from commands.progress import Progress
 from storage import categories, sources
 from storage.errors import InvalidError
@@ -17,7 +18,7 @@ from storage.errors import InvalidError
 if TYPE_CHECKING:
     from blocklists.refresh import Outcome
 
-FORMATS = ("auto", "hosts", "domains", "wildcard", "adblock", "dnsmasq", "rpz", "unbound", "ut1")
+FORMATS = ("auto", "hosts", "domains", "wildcard", "adblock", "dnsmasq", "rpz", "unbound")
 format_option = click.option("--format", "list_format", type=click.Choice(FORMATS), default="auto", show_default=True)
 scope_option = click.option(
     "--scope", type=click.Choice(["exact", "subtree"]), help="What a name alone on its line covers."
@@ -155,40 +156,42 @@ def _absolute(location: str) -> str:
 
     if "://" in location or location.startswith(BUILTIN):
         return location
-    return str(Path(location).absolute())
+    return os.path.abspath(location)  # noqa: PTH100 - Path.absolute keeps what lies between two dots
 
 
 @sources_group.command("remove")
 @click.argument("key")
+@json_option
 @pass_context
-def remove_source(context: Context, key: str) -> None:
+def remove_source(context: Context, key: str, *, as_json: bool) -> None:
     """Remove a source and everything that it lists."""
     with context.session.change() as change:
-        sources.remove(change, key)
-    click.echo(f"{key}: removed")
+        source = sources.remove(change, key)
+    show_done(present(source), f"{key}: removed", as_json=as_json)
 
 
 @sources_group.command("enable")
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@json_option
 @pass_context
-def enable_sources(context: Context, keys: tuple[str, ...]) -> None:
+def enable_sources(context: Context, keys: tuple[str, ...], *, as_json: bool) -> None:
     """Let sources count; `refresh` loads those that have never been."""
     with context.session.change() as change:
         enabled = [sources.enable(change, key) for key in keys]
     for source in enabled:
-        click.echo(f"{source.key}: enabled, {source.rules} rules loaded")
+        show_done(present(source), f"{source.key}: enabled, {source.rules} rules loaded", as_json=as_json)
 
 
 @sources_group.command("disable")
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@json_option
 @pass_context
-def disable_sources(context: Context, keys: tuple[str, ...]) -> None:
+def disable_sources(context: Context, keys: tuple[str, ...], *, as_json: bool) -> None:
     """Keep sources but let them count no more."""
     with context.session.change() as change:
-        for key in keys:
-            sources.disable(change, key)
-    for key in keys:
-        click.echo(f"{key}: disabled")
+        disabled = [sources.disable(change, key) for key in keys]
+    for source in disabled:
+        show_done(present(source), f"{source.key}: disabled", as_json=as_json)
 
 
 @sources_group.command("inspect")

@@ -3,13 +3,18 @@
 import json
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import islice
 
 import click
 
 from commands.context import Context, cell, json_option, pass_context, show_list
 from querylog.records import Record
-from querylog.search import LogQuery, record_to_json
+from querylog.search import MAX_LIMIT, LogQuery, record_to_json
+from querylog.store import LogStore
 from querylog.times import parse_time
+from storage import audit
 
 FOLLOW_SECONDS = 0.3
 COLUMNS = ("time", "client", "group", "qname", "qtype", "verdict", "category", "rcode", "duration_us")
@@ -38,7 +43,7 @@ def logs_group() -> None:
 @filters
 @click.option("--since", metavar="TIME", help="2026-12-01T15:00:00Z, 2026-12-01, or 15m, 2h, 7d ago.")
 @click.option("--until", metavar="TIME", help="Likewise; not included.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @json_option
 @pass_context
 def search(
@@ -62,11 +67,28 @@ def search(
         verdict=verdict,
         since=parse_time(since, now, "since") if since else None,
         until=parse_time(until, now, "until") if until else None,
-        limit=limit,
+        limit=min(limit, MAX_LIMIT),
     )
     context.session.flush_log()
-    records = context.session.log.search(query).records
+    _note_view(context, query)
+    records = islice(_pages(context.session.log, query), limit)
     show_list(map(record_to_json, records), COLUMNS, as_json=as_json, empty="Nothing was found.")
+
+
+def _pages(log: LogStore, query: LogQuery) -> Iterator[Record]:
+    """Yield all that a query wants, a page at a time."""
+    while True:
+        page = log.search(query)
+        yield from page.records
+        if page.cursor is None:
+            return
+        query = replace(query, cursor=page.cursor)
+
+
+def _note_view(context: Context, query: LogQuery) -> None:
+    """Log who looked for what in the log: every view of it is itself logged."""
+    wanted = {key: value for key, value in asdict(query).items() if value is not None}
+    audit.note(context.session.database, context.session.actor, "log.search", "lookups", wanted)
 
 
 @logs_group.command("tail")
@@ -84,6 +106,7 @@ def tail(
 ) -> None:
     """Follow lookups as they are logged, until interrupted."""
     query = LogQuery.of(client=client, name=name, subtree=subtree, verdict=verdict)
+    _note_view(context, query)
     log = context.session.log
     position = log.follow(query, None).position
     while True:

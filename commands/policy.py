@@ -1,12 +1,11 @@
 """`groups`, `networks` and `exceptions`: who may reach what."""
 
-import json
 import time
 
 import click
 
 from admin_api.presenting import present
-from commands.context import Context, json_option, pass_context, show_list, show_one
+from commands.context import Context, json_option, pass_context, show_done, show_list, show_one
 from commands.times import parse_expiry
 from storage import exceptions, groups, networks
 from storage.database import now
@@ -46,6 +45,8 @@ def add_group(context: Context, name: str, *, as_json: bool) -> None:
 @pass_context
 def set_group(context: Context, group: str, *, mode: str | None, addresses: tuple[str, ...], as_json: bool) -> None:
     """Set how blocked names are answered to a GROUP."""
+    if mode is None and not addresses:
+        raise click.UsageError("nothing to set: give --mode or --address")
     with context.session.change() as change:
         changed = groups.update(change, group, mode=mode, addresses=addresses or None)
     show_one(present(changed), as_json=as_json)
@@ -105,12 +106,13 @@ def add_network(context: Context, cidr: str, *, group: str, site: str, as_json: 
 
 @networks_group.command("remove")
 @click.argument("cidr")
+@json_option
 @pass_context
-def remove_network(context: Context, cidr: str) -> None:
+def remove_network(context: Context, cidr: str, *, as_json: bool) -> None:
     """Take a network out."""
     with context.session.change() as change:
-        networks.remove(change, cidr)
-    click.echo(f"{cidr}: removed")
+        network = networks.remove(change, cidr)
+    show_done(present(network), f"{network.cidr}: removed", as_json=as_json)
 
 
 @click.group("exceptions")
@@ -190,7 +192,4 @@ def revoke_exception(context: Context, number: int, *, as_json: bool) -> None:
     """End an exception now; its history stays."""
     with context.session.change() as change:
         exception = exceptions.revoke(change, number)
-    if as_json:
-        click.echo(json.dumps(present(exception)))
-    else:
-        click.echo(f"{number}: revoked ({exception.action} {exception.domain})")
+    show_done(present(exception), f"{number}: revoked ({exception.action} {exception.domain})", as_json=as_json)

@@ -23,5 +23,5 @@ def parse_expiry(text: str, now: int) -> int:
         return parse_time(text)
     except ValueError as error:
         raise click.UsageError(
-            f"{text[:80]!r} is neither a duration like 45m, 2h or 7d nor a time like 2026-12-01T15:00:00Z: it {error}"
+            f"{text[:80]!r} is neither a duration like 45m, 2h or 7d nor a time like 2026-12-01T15:00:00Z"
         ) from error

@@ -89,6 +89,7 @@ class Supervisor:
 
     async def _start(self, announce: Announce) -> bool:
         """Start everything; False when it was told to stop before it was done."""
+        _try_to_bind("admin.listen", self._settings.admin.listen, socket.SOCK_STREAM)
         if self._nobody_serves():
             self._check_ports(self._settings.server.listen)
         last = self._publisher.last()
@@ -125,10 +126,7 @@ class Supervisor:
         """Find out before anything else whether the ports can be had. Raises `ListenError`."""
         for endpoint in local_endpoints(listen):
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                try:
-                    bind(endpoint, kind, shared=False).close()
-                except OSError as error:
-                    raise ListenError(f"server.listen: {endpoint} can't be used: {error.strerror or error}") from error
+                _try_to_bind("server.listen", endpoint, kind)
 
     def _database_answers(self) -> bool:
         try:
@@ -335,3 +333,11 @@ def serve(settings: Settings, reload: Callable[[], Settings], announce: Announce
         await Supervisor(settings, reload).run(announce)
 
     asyncio.run(main())
+
+
+def _try_to_bind(setting: str, endpoint: Endpoint, kind: socket.SocketKind) -> None:
+    """Find out whether a port can be had. Raises `ListenError` naming the setting."""
+    try:
+        bind(endpoint, kind, shared=False).close()
+    except OSError as error:
+        raise ListenError(f"{setting}: {endpoint} can't be used: {error.strerror or error}") from error

@@ -33,7 +33,6 @@ class Format(StrEnum):
     DNSMASQ = "dnsmasq"
     RPZ = "rpz"
     UNBOUND = "unbound"
-    UT1 = "ut1"
 
 
 class ListScope(StrEnum):
@@ -116,7 +115,7 @@ def add(  # noqa: PLR0913 - the fields, each named at the call
     form = Checks()
     row = {
         "key": form.take("key", key, source),
-        "location": form.take("location", text, location, limit=MAX_LOCATION, required=True),
+        "location": form.take("location", _location, location),
         "format": form.take("format", one_of, Format, format),
         "category": form.take("category", _existing_category, change.connection, category),
         "enabled": enabled,
@@ -255,6 +254,14 @@ def _store(change: Change, before: Source, values: Mapping[str, Any]) -> Source:
 def _find(connection: Connection, source: str) -> Source | None:
     row = connection.execute(schema.sources.select().where(schema.sources.c.key == source)).mappings().first()
     return None if row is None else _build(row)
+
+
+def _location(location: str) -> str:
+    found = text(location, limit=MAX_LOCATION, required=True)
+    scheme, separator, _ = found.partition("://")
+    if separator and scheme.lower() not in {"http", "https"}:
+        raise ValueError(f"lists are fetched from http:// and https:// URLs and from files, not from {scheme[:20]}://")
+    return found
 
 
 def _existing_category(connection: Connection, category: str) -> str:

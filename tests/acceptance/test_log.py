@@ -173,6 +173,24 @@ class TestSearch:
         assert event["actor"] == "first-admin"
         assert event["after"] == {"client": "127.0.50.3", "verdict": "allowed"}
 
+    def test_every_search_is_audited(self, server: HallMonitor) -> None:
+        server.hallmonitor("logs", "search", "--name", "found.example", "--limit", "3")
+        event = server.api("GET", "/audit?limit=1").json()["items"][0]
+        assert event["action"] == "log.search"
+        assert event["actor"].startswith("cli:")
+        assert event["after"] == {"name": "found.example", "limit": 3}
+
+    def test_more_than_a_page_comes_in_one_go(self, server: HallMonitor) -> None:
+        found = server.hallmonitor(
+            "logs", "search", "--subtree", "found.example", "--limit", "100000", "--json"
+        ).objects()
+        names = {"one.found.example", "two.found.example", "found.example"}
+        assert names <= {record["qname"] for record in found}
+
+    def test_what_is_no_name_is_told(self, server: HallMonitor) -> None:
+        done = server.hallmonitor("logs", "search", "--name", "a..b", expect=1)
+        assert "not a domain name" in done.err
+
 
 class TestTail:
     def test_it_follows(self, server: HallMonitor) -> None:

@@ -467,9 +467,9 @@ class TestTokens:
 class TestSources:
     def test_added_with_nothing_fetched(self, database: Database) -> None:
         with database.change("desk") as change:
-            added = add_source(change, "ut1-adult", format="ut1", scope="exact", licence="CC BY-SA 4.0")
+            added = add_source(change, "ut1-adult", format="domains", scope="exact", licence="CC BY-SA 4.0")
             version = change.policy_version
-        assert (added.format, added.scope, added.enabled) == ("ut1", "exact", True)
+        assert (added.format, added.scope, added.enabled) == ("domains", "exact", True)
         assert (added.rules, added.last_attempt_at, added.last_error) == (0, None, "")
         with database.reading() as connection:
             assert sources.get(connection, "ut1-adult") == added
@@ -520,6 +520,13 @@ class TestSources:
         with database.change("desk") as change:
             assert sources.enable(change, "a").enabled
         assert [event.action for event in events(database)[-2:]] == ["source.disable", "source.enable"]
+
+    @pytest.mark.parametrize("location", ["ftp://lists.example/a", "file:///etc/passwd"])
+    def test_locations_that_are_never_fetched_are_refused(self, database: Database, location: str) -> None:
+        with database.change("desk") as change:
+            categories.ensure(change, "adult")
+            with pytest.raises(InvalidError, match="not from"):
+                sources.add(change, "a", location, category="adult")
 
     def test_another_category_is_policy_but_no_other_index(self, database: Database) -> None:
         with database.change("desk") as change:
