@@ -46,6 +46,8 @@ class ShipReport(NamedTuple):
     """Octets cut from the ends of segments that a power cut tore."""
     damaged: int
     """Files set aside because they can't be read."""
+    is_complete: bool
+    """Whether all is stored that had been written when the round began."""
 
 
 class Shipper:
@@ -91,7 +93,7 @@ class Shipper:
     def ship_once(self) -> ShipReport:
         """Store what is new, as much as one transaction takes, and remove what is done with.
 
-        Has nothing more to do when it stores no rows. Raises `StoreDownError`; journals wait and a later call goes on.
+        Raises `StoreDownError`; journals wait and a later call goes on.
         """
         self.lock()
         rows = removed = torn = 0
@@ -99,7 +101,7 @@ class Shipper:
         while True:
             portions: list[Portion] = []
             try:
-                self._read(portions)
+                is_complete = self._read(portions)
                 rows = self._store.append(portions) if portions else 0
             except DamagedSegmentError as error:
                 self._rewind(portions)
@@ -116,7 +118,8 @@ class Shipper:
             removed += done.count(True)
             damaged += done.count(False)
             if rows or not portions:  # otherwise all of it was there before, and there may be more
-                return ShipReport(rows, self._backlog(), len(segments(self._directory)), removed, torn, damaged)
+                left = segments(self._directory)
+                return ShipReport(rows, self._backlog(left), len(left), removed, torn, damaged, is_complete)
 
     def close(self) -> None:
         """Let go of the segments and of the lock; a later call takes them up again."""
@@ -147,9 +150,13 @@ class Shipper:
                 raise
         return damaged
 
-    def _read(self, portions: list[Portion]) -> None:
-        """Read what one transaction takes, always from the segment that is furthest behind in time."""
+    def _read(self, portions: list[Portion]) -> bool:
+        """Read what one transaction takes, always from the segment that is furthest behind in time.
+
+        Return whether that is all there is.
+        """
         rows = 0
+        is_complete = len(self._segments) < OPEN_SEGMENTS  # or there may be more of them
         waiting = list(self._segments.values())
         while waiting and rows < ROWS_AT_ONCE:
             segment = min(waiting, key=lambda segment: (segment.last_time, segment.name))
@@ -160,12 +167,14 @@ class Shipper:
                 self._complain(segment.path, error)
                 segment.skip_to(start)
                 waiting.remove(segment)
+                is_complete = False
                 continue
             if portion is not None:
                 portions.append(portion)
                 rows += len(portion.lookups.times)
             if segment.is_exhausted:
                 waiting.remove(segment)
+        return is_complete and not waiting
 
     def _stored(self, portions: list[Portion]) -> int:
         """Let go of what is stored; return how many octets of it were torn tails."""
@@ -192,10 +201,10 @@ class Shipper:
         segment.path.unlink(missing_ok=True)
         return True
 
-    def _backlog(self) -> int:
-        """Return how many octets are not stored yet."""
+    def _backlog(self, paths: list[Path]) -> int:
+        """Return how many octets of segments are not stored yet."""
         octets = sum(segment.unread() for segment in self._segments.values())
-        for path in segments(self._directory):
+        for path in paths:
             if path.name not in self._segments:
                 with contextlib.suppress(FileNotFoundError):
                     octets += path.stat().st_size

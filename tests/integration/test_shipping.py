@@ -49,7 +49,7 @@ def shipper(journal: Path, store: LogStore) -> Iterator[Shipper]:
 
 
 def test_nothing_to_ship_is_no_work(shipper: Shipper, store: LogStore) -> None:
-    assert shipper.ship_once() == (0, 0, 0, 0, 0, 0)
+    assert shipper.ship_once() == (0, 0, 0, 0, 0, 0, True)
     assert stored(store) == Counter()
 
 
@@ -192,9 +192,9 @@ def test_a_round_is_bounded(journal: Path, shipper: Shipper, store: LogStore, mo
         for start in range(0, 100, 5):
             segment.batch(backlog[start : start + 5])
         report = shipper.ship_once()
-        assert report.rows == 30
+        assert (report.rows, report.is_complete) == (30, False)
         assert report.backlog_bytes > 0
-        assert ship_all(shipper) == 70
+        assert [shipper.ship_once()[::6] for _ in range(4)] == [(30, False), (30, False), (10, True), (0, True)]
     assert stored(store) == expected(backlog)
 
 
@@ -223,7 +223,7 @@ def test_more_segments_than_may_be_open_are_shipped_in_turn(
         with SegmentFile(journal, started=MIDNIGHT - DAY + n) as segment:
             segment.batch(backlog[n * 10 : n * 10 + 10])
     report = shipper.ship_once()
-    assert (report.rows, report.removed, report.segments) == (30, 3, 7)
+    assert (report.rows, report.removed, report.segments, report.is_complete) == (30, 3, 7, False)
     assert report.backlog_bytes > 0
     assert ship_all(shipper) == 70
     assert stored(store) == expected(backlog)
@@ -253,7 +253,7 @@ def test_a_restart_reads_nothing_twice(journal: Path, store: LogStore) -> None:
         assert ship(journal, store) == 40
         with another(store) as opened, Shipper(journal, opened, "node") as shipper:
             assert opened.position("node", segment.path.name) == segment.path.stat().st_size
-            assert shipper.ship_once() == (0, 0, 1, 0, 0, 0)
+            assert shipper.ship_once() == (0, 0, 1, 0, 0, 0, True)
     assert stored(store) == expected(around)
 
 
