@@ -112,6 +112,8 @@ class DayReader:
             return 0
         if wanted.is_everything and (low, high) == self._bounds(LogQuery()):
             return self._extent.lookups
+        if wanted.decision is not None:
+            wanted = wanted._replace(decisions=self._ids(_DECISIONS, *wanted.decision))
         conditions, values = self._conditions(wanted, None)
         found = self._run(self._into(_COUNT) + conditions, (low, high, *values)).fetchone()
         return int(found[0]) if found else 0

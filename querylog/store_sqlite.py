@@ -126,7 +126,7 @@ class SqliteLogStore(LogStore):
         with self._lock, self._translated():
             self._arrivals.close()
             while self._writers:
-                self._writers.popitem()[1].close()
+                self._let_go(next(iter(self._writers)))
 
     def _append(self, portions: Sequence[Portion]) -> int:
         ends: dict[tuple[str, str], int] = {}
@@ -178,8 +178,15 @@ class SqliteLogStore(LogStore):
             writer = DayFile(self._path(day), day)
         self._writers[day] = writer
         while len(self._writers) > DAYS_OPEN:
-            self._writers.pop(next(iter(self._writers))).close()
+            self._let_go(next(iter(self._writers)))
         return writer
+
+    def _let_go(self, day: int) -> None:
+        """Close a day's file; where its indexes can't be completed, they are when it is opened again."""
+        try:
+            self._writers.pop(day).close()
+        except sqlite3.Error as error:
+            log.warning("the indexes of %s are not complete: %s", self._path(day), error)
 
     def _set_aside_if_damaged(self, day: int, error: sqlite3.DatabaseError) -> bool:
         """Make room for a new file where one is damaged, since what comes must be stored; tell whether it was."""

@@ -139,6 +139,26 @@ def test_sqlite_waits_for_whoever_holds_it(journal: Path, tmp_path: Path, monkey
         assert stored(store) == expected(early, late)
 
 
+def test_sqlite_completes_indexes_another_time_where_it_can_not(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_day, "BUSY_SECONDS", 0.0)
+    some = lookups(20)
+    with SqliteLogStore(tmp_path / "log") as store:
+        write(journal, some)
+        ship(journal, store)
+        (day,) = (tmp_path / "log").glob("2*.db")
+        with contextlib.closing(sqlite3.connect(day, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            store.close()
+            other.execute("ROLLBACK")
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        write(journal, some)
+        ship(journal, store)
+        assert stored(store) == expected(some, some)
+        assert store.count(LogQuery.of(name="n3.example")) == 2 * sum(n % 11 == 3 for n in range(20))
+
+
 def test_sqlite_sets_a_damaged_day_aside_and_goes_on(journal: Path, tmp_path: Path) -> None:
     early, late = lookups(20), lookups(20, begin=MIDNIGHT - 1000)
     with SqliteLogStore(tmp_path / "log") as store:
