@@ -3,7 +3,7 @@
     python -m tests.benchmarks.shipping [ROWS] [--workers N] [--live ROWS_A_ROUND] [--postgres]
 
 5,000 clients ask for 30,000 names whose popularity follows Zipf, three types of each, four lookups of five answered
-from the cache; batches hold 1 to 16 lookups. A backlog is shipped as fast as it goes; `--live` ships after every so many
+from the cache; batches hold 1 to 16 lookups. A backlog is shipped as fast as it goes; `--live` ships after so many
 lookups instead, as a running service does. Each worker defines what it logs: with more of them there is more to file.
 """
 
