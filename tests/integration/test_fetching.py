@@ -57,6 +57,7 @@ async def test_request_says_who_asks() -> None:
         (LIST, {"Content_Encoding": "identity"}),
         (LIST, {"Content_Type": "application/octet-stream"}),
     ],
+    ids=["a gzip file", "gzip", "a gzip file in gzip", "identity", "some octets"],  # gzip's octets hold the time
 )
 async def test_packed_list_is_unpacked_however_the_server_calls_it(body: bytes, headers: dict[str, str]) -> None:
     async with serving(sending(body, **headers)) as url:
