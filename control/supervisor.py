@@ -43,6 +43,7 @@ REFRESH_CHECK_SECONDS = 30.0
 DATABASE_RETRY_SECONDS = 1.0
 PUBLISH_RETRY_SECONDS = 1.0
 HANDOVER_SECONDS = 8.0
+CANCEL_SECONDS = 0.5
 ACTOR = "schedule"
 
 Announce = Callable[[Settings, str], None]
@@ -314,9 +315,11 @@ class Supervisor:
 
     async def _end(self) -> None:
         """End what has started, the latest first."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            # Again, should one be lost: asyncio.wait_for may swallow a cancellation that comes as its wait ends.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=CANCEL_SECONDS)
         while self._ends:
             try:
                 await self._ends.pop()()
