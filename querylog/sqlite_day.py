@@ -1,9 +1,10 @@
-"""One day of the log in one SQLite file: how rows get in.
+"""One day of the log in one SQLite file: how lookups get in.
 
 A lookup's id holds its time: microseconds since midnight, and a rank among those of the same microsecond. So the
-table is in the order of time, and needs no index for it. Rows come in small portions all day long; to bring each to
-its place in two indexes at once would cost ten times the rest (a page of each index rewritten for every row), so the
-indexes take them later, many at a time and sorted. What is not indexed yet is the newest, and few enough to scan.
+table is in the order of time, and needs no index for it. Lookups come in small portions all day long. To bring each to
+its place in two indexes at once would rewrite a page of both for nearly every one, so the indexes take them later, a
+*run* of many at once: for each client and each decision the ids of its lookups in the run, as one blob. What waits for
+that is the newest, and few enough to scan.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import os
 import sqlite3
 from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -22,8 +24,10 @@ from querylog.times import DAY
 
 RANK_BITS = 10
 """Of more than 1,024 lookups in one microsecond the rest count as of the next. Six octets hold such an id, not more."""
-INDEX_ROWS = 131_072
-"""So many rows wait for the indexes at the most; a scan of them takes about 15 ms."""
+RUN_ROWS = 131_072
+"""So many lookups wait for the indexes, then they make a run; a scan of them takes about 15 ms."""
+SHORT_RUN_ROWS = 4_096
+"""So many make a run when the file is closed; fewer go on waiting."""
 BUSY_SECONDS = 10.0
 CACHE_KIB = 32_768
 FILE_MODE = 0o640  # the log is not for everyone; -wal and -shm get the mode of the file
@@ -38,8 +42,27 @@ CREATE TABLE lookups (
     decision_id INTEGER NOT NULL,
     duration_us INTEGER NOT NULL
 );
-CREATE TABLE by_client (client_id INTEGER, id INTEGER, PRIMARY KEY (client_id, id)) WITHOUT ROWID;
-CREATE TABLE by_decision (decision_id INTEGER, id INTEGER, PRIMARY KEY (decision_id, id)) WITHOUT ROWID;
+-- Lookups that were indexed together, their lowest id and their highest. Runs may overlap.
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL
+);
+-- Ids are 64-bit integers of this machine's byte order, in ascending order.
+CREATE TABLE by_client (
+    run INTEGER,
+    client_id INTEGER,
+    ids BLOB NOT NULL,
+    PRIMARY KEY (run, client_id)
+) WITHOUT ROWID;
+CREATE TABLE by_decision (
+    run INTEGER,
+    decision_id INTEGER,
+    ids BLOB NOT NULL,
+    PRIMARY KEY (run, decision_id)
+) WITHOUT ROWID;
+-- Lookups that wait for the indexes though their ids are below `indexed`: they came late.
+CREATE TABLE late (id INTEGER PRIMARY KEY);
 CREATE TABLE gaps (
     node TEXT NOT NULL,
     segment TEXT NOT NULL,
@@ -56,7 +79,7 @@ CREATE TABLE positions (
     stored_everywhere INTEGER NOT NULL,
     PRIMARY KEY (node, segment)
 ) WITHOUT ROWID;
--- One row: how many lookups, how many of them wait for the indexes, the id from which on all of those do, and the last
+-- One row: how many lookups, how many of them wait for the indexes, the id from which on all of them do, and the last
 -- decision that is indexed.
 CREATE TABLE progress (
     born BLOB NOT NULL,
@@ -67,10 +90,10 @@ CREATE TABLE progress (
 );
 INSERT INTO progress VALUES (randomblob(8), 0, 0, 0, 0);
 """
-_INDEX = (
-    "INSERT INTO by_client SELECT client_id, id FROM lookups WHERE id >= ? ORDER BY client_id, id",
-    "INSERT INTO by_decision SELECT decision_id, id FROM lookups WHERE id >= ? ORDER BY decision_id, id",
-)
+_WAITING = """
+SELECT * FROM (SELECT id, client_id, decision_id FROM late CROSS JOIN lookups USING (id) ORDER BY id)
+UNION ALL SELECT * FROM (SELECT id, client_id, decision_id FROM lookups WHERE id >= ? ORDER BY id)
+"""
 
 
 class DayFile:
@@ -94,7 +117,7 @@ class DayFile:
             (born,) = self._connection.execute("SELECT born FROM progress").fetchone()
             self._home = (day, born)
             self._dimensions = dimensions.Dimensions(self._connection)
-            self.index()
+            self._index_decisions()
         except BaseException:
             self._connection.close()
             raise
@@ -107,30 +130,50 @@ class DayFile:
         with self._transaction():
             lookups = [self._take(portion, complete) for portion in portions]
             ids = self._insert(in_order(lookups))
-        if self._waiting() >= INDEX_ROWS:
-            self.index()
+        self.index(RUN_ROWS)
         return ids
 
-    def index(self) -> None:
-        """Bring every lookup and every decision that waits to the indexes."""
-        run = self._connection.execute
-        (indexed, decisions_indexed) = run("SELECT indexed, decisions_indexed FROM progress").fetchone()
-        (newest,) = run("SELECT coalesce(max(id) + 1, 0) FROM lookups").fetchone()
-        (last_decision,) = run("SELECT coalesce(max(id), 0) FROM decisions").fetchone()
-        if newest <= indexed and last_decision == decisions_indexed:
-            return
+    def index(self, rows: int) -> None:
+        """Bring what waits to the indexes when it is so many lookups."""
+        if self._connection.execute("SELECT waiting FROM progress").fetchone()[0] >= rows:
+            self._index_lookups()
+            self._index_decisions()
+
+    def _index_lookups(self) -> None:
+        """Make a run of all lookups that wait."""
+        run, many = self._connection.execute, self._connection.executemany
+        by_client: defaultdict[int, list[int]] = defaultdict(list)
+        by_decision: defaultdict[int, list[int]] = defaultdict(list)
         with self._transaction():
-            for statement in _INDEX:
-                run(statement, (indexed,))
-            run(dimensions.INDEX, (decisions_indexed,))
-            progress = "UPDATE progress SET waiting = 0, indexed = max(indexed, ?), decisions_indexed = ?"
-            run(progress, (newest, last_decision))
-        self._dimensions.indexed()
+            (indexed,) = run("SELECT indexed FROM progress").fetchone()
+            first = last = -1
+            for last, client, decision in run(_WAITING, (indexed,)):
+                if first < 0:
+                    first = last
+                by_client[client].append(last)
+                by_decision[decision].append(last)
+            number = run("INSERT INTO runs VALUES (NULL, ?, ?)", (first, last)).lastrowid
+            many("INSERT INTO by_client VALUES (?, ?, ?)", _postings(number, by_client))
+            many("INSERT INTO by_decision VALUES (?, ?, ?)", _postings(number, by_decision))
+            run("DELETE FROM late")
+            run("UPDATE progress SET waiting = 0, indexed = max(indexed, ?)", (last + 1,))
+
+    def _index_decisions(self) -> None:
+        """Bring every decision to its index."""
+        run = self._connection.execute
+        (indexed,) = run("SELECT decisions_indexed FROM progress").fetchone()
+        (last,) = run("SELECT coalesce(max(id), 0) FROM decisions").fetchone()
+        if last > indexed:
+            with self._transaction():
+                run(dimensions.INDEX, (indexed,))
+                run("UPDATE progress SET decisions_indexed = ?", (last,))
+            self._dimensions.indexed()
 
     def close(self) -> None:
-        """Complete the indexes and let go of the file."""
+        """Complete the indexes, all but, and let go of the file."""
         with contextlib.closing(self._connection):
-            self.index()
+            self.index(SHORT_RUN_ROWS)
+            self._index_decisions()
 
     def abandon(self) -> None:
         """Let go of the file as it is."""
@@ -157,10 +200,8 @@ class DayFile:
         many("INSERT INTO lookups VALUES (?, ?, ?, ?)", zip(ids, clients, decisions, durations, strict=True))
         (indexed,) = self._connection.execute("SELECT indexed FROM progress").fetchone()
         late = bisect_left(ids, indexed)
-        many("INSERT INTO by_client VALUES (?, ?)", sorted(zip(clients[:late], ids[:late], strict=True)))
-        many("INSERT INTO by_decision VALUES (?, ?)", sorted(zip(decisions[:late], ids[:late], strict=True)))
-        progress = "UPDATE progress SET lookups = lookups + ?, waiting = waiting + ?"
-        self._connection.execute(progress, (len(ids), len(ids) - late))
+        many("INSERT INTO late VALUES (?)", zip(ids[:late], strict=True))
+        self._connection.execute("UPDATE progress SET lookups = lookups + ?1, waiting = waiting + ?1", (len(ids),))
         return ids
 
     def _ids(self, times: Sequence[int]) -> "array[int]":
@@ -185,9 +226,6 @@ class DayFile:
             id_ += 1
         return id_
 
-    def _waiting(self) -> int:
-        return int(self._connection.execute("SELECT waiting FROM progress").fetchone()[0])
-
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -198,6 +236,11 @@ class DayFile:
             with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back already where the disk is full
                 self._connection.execute("ROLLBACK")
             raise
+
+
+def _postings(run: int | None, ids: Mapping[int, Sequence[int]]) -> Iterator[tuple[int | None, int, "array[int]"]]:
+    """Yield an index's rows of a run in their order, in which they only ever go to its end."""
+    return ((run, of, array("q", ids[of])) for of in sorted(ids))
 
 
 def in_order(lookups: Sequence[Lookups]) -> Lookups:

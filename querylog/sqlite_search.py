@@ -1,13 +1,14 @@
 """One day of the log in one SQLite file: how rows are found.
 
-Newest first, and little more is read than what is asked for: the rows of each client and of each decision stand in
-the order of time in an index, so those of several are merged from their ends. What is not indexed yet is scanned.
+Newest first, and little more is read than what is asked for: what is not indexed yet is scanned, then the runs of an
+index are gone through from the latest back. They hardly overlap, so few are read for what is common.
 """
 
 import contextlib
-import heapq
 import json
 import sqlite3
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ MANY_DECISIONS = 2_000
 """With more of them wanted they are common: some of the newest rows will have one."""
 SCANNED_ROWS = 50_000
 FIRST_CHUNK = 32
-LAST_CHUNK = 4_096
+CHUNK = 4_096
 
 _CLIENTS = "SELECT id FROM clients WHERE address BETWEEN ? AND ?"
 _OUTCOMES = "SELECT id FROM outcomes WHERE verdict = coalesce(?, verdict)"
@@ -54,10 +55,6 @@ _ROWS = "SELECT id, client_id, decision_id, duration_us FROM lookups"
 _SCAN = f"{_ROWS} WHERE id >= :low AND id < :high AND {_FITS} ORDER BY id DESC LIMIT :limit"
 _FETCH = f"{_ROWS} WHERE id IN (SELECT value FROM json_each(:ids)) AND {_FITS} ORDER BY id DESC"  # noqa: S608 - constants
 _COUNT = f"SELECT count(*) FROM lookups WHERE id >= :low AND id < :high AND {_FITS}"  # noqa: S608 - constants
-_COUNT_BY_CLIENT = f"""
-SELECT count(*) FROM by_client CROSS JOIN lookups USING (id, client_id)
-    WHERE client_id IN (SELECT value FROM json_each(:clients)) AND id >= :low AND id < :high AND {_FITS}
-"""  # noqa: S608 - constants
 _FETCH_CLIENTS = """SELECT id, node, client, group_name, transport FROM clients
     WHERE id IN (SELECT value FROM json_each(?))"""
 _FETCH_DECISIONS = """SELECT decisions.id, key, rule, outcomes.*
@@ -65,29 +62,11 @@ _FETCH_DECISIONS = """SELECT decisions.id, key, rule, outcomes.*
     WHERE decisions.id IN (SELECT value FROM json_each(?))"""
 
 
-class _Index(NamedTuple):
-    newest: str
-    """The newest row of each of many, below an id."""
-    before: str
-    """The rows of one from an id up to another, newest first."""
-    number: str
-    """How many rows many have, from an id up to another."""
-
-
-_BY_CLIENT = _Index(
-    """SELECT (SELECT id FROM by_client WHERE client_id = value AND id < ? ORDER BY id DESC LIMIT 1), value
-        FROM json_each(?)""",
-    "SELECT id FROM by_client WHERE client_id = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
-    """SELECT count(*) FROM by_client
-        WHERE client_id IN (SELECT value FROM json_each(:clients)) AND id >= :low AND id < :high""",
-)
-_BY_DECISION = _Index(
-    """SELECT (SELECT id FROM by_decision WHERE decision_id = value AND id < ? ORDER BY id DESC LIMIT 1), value
-        FROM json_each(?)""",
-    "SELECT id FROM by_decision WHERE decision_id = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?",
-    """SELECT count(*) FROM by_decision
-        WHERE decision_id IN (SELECT value FROM json_each(:decisions)) AND id >= :low AND id < :high""",
-)
+_RUNS = "SELECT run, first, last FROM runs WHERE first < ? AND last >= ? ORDER BY last DESC"
+_BY_CLIENT = """SELECT ids FROM by_client
+    WHERE run = ? AND client_id IN (SELECT value FROM json_each(?))"""
+_BY_DECISION = """SELECT ids FROM by_decision
+    WHERE run = ? AND decision_id IN (SELECT value FROM json_each(?))"""
 
 
 class Row(NamedTuple):
@@ -150,17 +129,12 @@ class DayReader:
             return 0
         if wanted.is_everything and (low, high) == (0, END):
             return self._number("SELECT lookups FROM progress")
-        edge = low if wanted.is_everything else min(max(low, self._indexed()), high)
-        waiting = self._number(_COUNT, {**wanted._asdict(), "low": edge, "high": high})
-        values = {**wanted._asdict(), "low": low, "high": edge}
         if wanted.is_everything:
-            return waiting
-        if wanted.clients is None:
-            values["decisions"] = json.dumps(self._decisions(wanted, -1))
-            return waiting + self._number(_BY_DECISION.number, values)
-        if wanted.outcomes is None:
-            return waiting + self._number(_BY_CLIENT.number, values)
-        return waiting + self._number(_COUNT_BY_CLIENT, values)
+            return self._number(_COUNT, {**wanted._asdict(), "low": low, "high": high})
+        edge = min(max(low, self._indexed()), high)
+        waiting = self._number(_COUNT, {**wanted._asdict(), "low": edge, "high": high})
+        found = self._indexed_ids(wanted, low, edge)
+        return waiting + sum(len(self._fetch(chunk, wanted)) for chunk in iter(lambda: list(islice(found, CHUNK)), []))
 
     def those(self, ids: Sequence[int], query: LogQuery) -> list[Record]:
         """Return those of some rows that a query wants, oldest first."""
@@ -212,11 +186,9 @@ class DayReader:
         if wanted.is_everything:
             return self._scan(low, high, limit, wanted)
         edge = self._indexed()
-        decisions: list[int] = []
         if not wanted.few_clients:
             decisions = self._decisions(wanted, MANY_DECISIONS + 1)
             if len(decisions) > MANY_DECISIONS:
-                decisions = []
                 edge = min(edge, self._far_below(high))
             else:
                 wanted = wanted._replace(decisions=json.dumps(decisions), outcomes=None)
@@ -224,11 +196,7 @@ class DayReader:
         rows = self._scan(edge, high, limit, wanted)
         if len(rows) == limit:
             return rows
-        if wanted.few_clients:
-            found = self._merged(_BY_CLIENT, json.loads(wanted.clients or "[]"), low, edge)
-        else:
-            decisions = decisions or self._decisions(wanted, -1)
-            found = self._merged(_BY_DECISION, decisions, low, edge)
+        found = self._indexed_ids(wanted, low, edge)
         while len(rows) < limit and (chunk := list(islice(found, max(limit, FIRST_CHUNK)))):
             rows += self._fetch(chunk, wanted)
         return rows[:limit]
@@ -248,23 +216,21 @@ class DayReader:
         found = self._run(statement, (high, SCANNED_ROWS)).fetchone()
         return int(found[0]) if found else 0
 
-    def _merged(self, index: _Index, ids: Sequence[int], low: int, high: int) -> Iterator[int]:
-        """Return the ids of the rows of many clients or decisions, newest first."""
-        newest = self._run(index.newest, (high, json.dumps(ids)))
-        each = [self._descending(index, of, low, id_) for id_, of in newest if id_ is not None and id_ >= low]
-        return heapq.merge(*each, reverse=True)
-
-    def _descending(self, index: _Index, of: int, low: int, newest: int) -> Iterator[int]:
-        """Yield the ids of one client's or decision's rows from its newest on."""
-        yield newest
-        size = FIRST_CHUNK
-        high = newest
-        while True:
-            chunk = [id_ for (id_,) in self._run(index.before, (of, low, high, size)).fetchall()]
-            yield from chunk
-            if len(chunk) < size:
-                return
-            high, size = chunk[-1], min(size * 4, LAST_CHUNK)
+    def _indexed_ids(self, wanted: Wanted, low: int, high: int) -> Iterator[int]:
+        """Yield the ids of indexed rows that may be wanted, newest first, and of such as should be by now."""
+        if wanted.few_clients:
+            statement, of = _BY_CLIENT, wanted.clients
+        else:
+            statement, of = _BY_DECISION, wanted.decisions or json.dumps(self._decisions(wanted, -1))
+        found = [id_ for (id_,) in self._run("SELECT id FROM late WHERE id >= ? AND id < ? ORDER BY id", (low, high))]
+        for run, _, last in self._run(_RUNS, (high, low)).fetchall():
+            while found and found[-1] > last:
+                yield found.pop()
+            for (blob,) in self._run(statement, (run, of)):
+                ids = array("q", blob)
+                found += ids[bisect_left(ids, low) : bisect_left(ids, high)]
+            found.sort()
+        yield from reversed(found)
 
     def _records(self, rows: Sequence[Row]) -> list[tuple[int, Record]]:
         """Return rows as records, with their ranks."""

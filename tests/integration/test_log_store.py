@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from querylog import postgres_append, sqlite_arrivals
+from querylog import postgres_append, sqlite_arrivals, sqlite_day
 from querylog.errors import InvalidQueryError
 from querylog.portion import Gap
 from querylog.search import LogQuery
@@ -82,7 +82,7 @@ def test_one_may_search_while_another_ships(journal: Path, store: LogStore) -> N
 def ship_in_small_steps(journal: Path, store: LogStore) -> None:
     with pytest.MonkeyPatch.context() as patch, Shipper(journal, store, "node") as shipper:
         patch.setattr("querylog.shipper.ROWS_AT_ONCE", 100)
-        patch.setattr("querylog.sqlite_day.INDEX_ROWS", 300)
+        patch.setattr("querylog.sqlite_day.RUN_ROWS", 300)
         ship_all(shipper)
 
 
@@ -259,8 +259,11 @@ def test_sqlite_does_not_stumble_over_a_file_that_retention_takes(
         assert len(store.search(EVERYTHING).records) == 5
 
 
-def test_sqlite_brings_old_days_to_their_indexes(journal: Path, tmp_path: Path) -> None:
-    """When the next days begin, and when it is closed: searches of old days find nothing to scan."""
+def test_sqlite_brings_old_days_to_their_indexes(
+    journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the next days begin, and when it is closed: searches of old days find little to scan."""
+    monkeypatch.setattr(sqlite_day, "SHORT_RUN_ROWS", 5)
     with SqliteLogStore(tmp_path / "log") as store, SegmentFile(journal) as segment:
         for day in range(4):
             segment.batch(lookups(5, begin=MIDNIGHT + day * DAY))

@@ -46,7 +46,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many transactions and many turns for few lookups."""
     monkeypatch.setattr(shippers, "ROWS_AT_ONCE", 8)
     monkeypatch.setattr(shippers, "ROWS_IN_TURN", 4)
-    monkeypatch.setattr(sqlite_day, "INDEX_ROWS", 5)
+    monkeypatch.setattr(sqlite_day, "RUN_ROWS", 5)
 
 
 @pytest.fixture

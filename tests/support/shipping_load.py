@@ -42,7 +42,7 @@ def write(journals: Path, number: int) -> None:
 
 def ship(journals: Path, store: LogStore) -> None:
     """Ship until killed, in small steps."""
-    shippers.ROWS_AT_ONCE, shippers.ROWS_IN_TURN, sqlite_day.INDEX_ROWS = 500, 50, 1_000
+    shippers.ROWS_AT_ONCE, shippers.ROWS_IN_TURN, sqlite_day.RUN_ROWS = 500, 50, 1_000
     with store, Shipper(journals, store, "node") as shipper:
         while True:
             shipper.ship_once()
