@@ -62,7 +62,7 @@ _FETCH_DECISIONS = """SELECT decisions.id, key, rule, outcomes.*
     WHERE decisions.id IN (SELECT value FROM json_each(?))"""
 
 
-_RUNS = "SELECT run, first, last FROM runs WHERE first < ? AND last >= ? ORDER BY last DESC"
+_RUNS = "SELECT run, last FROM runs WHERE first < ? AND last >= ? ORDER BY last DESC"
 _BY_CLIENT = """SELECT ids FROM by_client
     WHERE run = ? AND client_id IN (SELECT value FROM json_each(?))"""
 _BY_DECISION = """SELECT ids FROM by_decision
@@ -133,8 +133,7 @@ class DayReader:
             return self._number(_COUNT, {**wanted._asdict(), "low": low, "high": high})
         edge = min(max(low, self._indexed()), high)
         waiting = self._number(_COUNT, {**wanted._asdict(), "low": edge, "high": high})
-        found = self._indexed_ids(wanted, low, edge)
-        return waiting + sum(len(self._fetch(chunk, wanted)) for chunk in iter(lambda: list(islice(found, CHUNK)), []))
+        return waiting + self._count_indexed(wanted, low, edge)
 
     def those(self, ids: Sequence[int], query: LogQuery) -> list[Record]:
         """Return those of some rows that a query wants, oldest first."""
@@ -218,19 +217,35 @@ class DayReader:
 
     def _indexed_ids(self, wanted: Wanted, low: int, high: int) -> Iterator[int]:
         """Yield the ids of indexed rows that may be wanted, newest first, and of such as should be by now."""
+        found = self._late(low, high)
+        for last, ids in self._runs(wanted, low, high):
+            while found and found[-1] > last:
+                yield found.pop()
+            for some in ids:
+                found += some[bisect_left(some, low) : bisect_left(some, high)]
+            found.sort()
+        yield from reversed(found)
+
+    def _count_indexed(self, wanted: Wanted, low: int, high: int) -> int:
+        if wanted.clients is not None and wanted.outcomes is not None:
+            found = self._indexed_ids(wanted, low, high)
+            return sum(len(self._fetch(chunk, wanted)) for chunk in iter(lambda: list(islice(found, CHUNK)), []))
+        runs = self._runs(wanted, low, high)
+        indexed = sum(bisect_left(some, high) - bisect_left(some, low) for _, ids in runs for some in ids)
+        return indexed + len(self._fetch(self._late(low, high), wanted))
+
+    def _late(self, low: int, high: int) -> list[int]:
+        statement = "SELECT id FROM late WHERE id >= ? AND id < ? ORDER BY id"
+        return [id_ for (id_,) in self._run(statement, (low, high))]
+
+    def _runs(self, wanted: Wanted, low: int, high: int) -> Iterator[tuple[int, list["array[int]"]]]:
+        """Yield what runs have of the clients, or else of the decisions: the run's last id, and the ids of each."""
         if wanted.few_clients:
             statement, of = _BY_CLIENT, wanted.clients
         else:
             statement, of = _BY_DECISION, wanted.decisions or json.dumps(self._decisions(wanted, -1))
-        found = [id_ for (id_,) in self._run("SELECT id FROM late WHERE id >= ? AND id < ? ORDER BY id", (low, high))]
-        for run, _, last in self._run(_RUNS, (high, low)).fetchall():
-            while found and found[-1] > last:
-                yield found.pop()
-            for (blob,) in self._run(statement, (run, of)):
-                ids = array("q", blob)
-                found += ids[bisect_left(ids, low) : bisect_left(ids, high)]
-            found.sort()
-        yield from reversed(found)
+        for run, last in self._run(_RUNS, (high, low)).fetchall():
+            yield last, [array("q", blob) for (blob,) in self._run(statement, (run, of))]
 
     def _records(self, rows: Sequence[Row]) -> list[tuple[int, Record]]:
         """Return rows as records, with their ranks."""
