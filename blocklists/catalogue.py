@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from typing import Any, TypeVar
 
 from blocklists.errors import BlocklistError
-from blocklists.formats import READERS
+from blocklists.listing import FORMATS, UT1
 from policy.names import InvalidNameError, normalise
 
 KINDS = ("block", "allow")
@@ -84,6 +84,19 @@ class CatalogueSource:
     interval_seconds: int
     entries: int = 0
     """How many names it had when last counted, rounded; 0: unknown."""
+    mirrors: tuple[str, ...] = ()
+    """Where its publisher keeps the same file as well, in the order to try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory of UT1's archive, and what becomes of it: filed under a category, or skipped."""
+
+    name: str
+    category: str
+    """Empty where it is skipped."""
+    skipped: str
+    """Why it is; empty where it isn't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,7 @@ class Catalogue:
     groups: tuple[GroupDefinition, ...]
     starters: tuple[StarterList, ...]
     sources: tuple[CatalogueSource, ...]
+    directories: tuple[Directory, ...]
 
 
 def categories() -> tuple[CategoryDefinition, ...]:
@@ -114,6 +128,12 @@ def starters() -> tuple[StarterList, ...]:
 def sources() -> tuple[CatalogueSource, ...]:
     """Return the sources, publisher by publisher."""
     return _shipped().sources
+
+
+@cache
+def directories() -> Mapping[str, Directory]:
+    """Return what becomes of each directory of UT1's archive, by name."""
+    return {directory.name: directory for directory in _shipped().directories}
 
 
 def starter_text(key: str) -> str:
@@ -138,6 +158,7 @@ def load(directory: Traversable) -> Catalogue:
         groups=tuple(_build(GroupDefinition, _groups(directory), problems)),
         starters=tuple(_starters(directory / "starter", problems)),
         sources=tuple(_build(CatalogueSource, _sources(directory), problems)),
+        directories=tuple(_build(Directory, _directories(directory), problems)),
     )
     problems += _contradictions(catalogue)
     if problems:
@@ -166,11 +187,27 @@ def _groups(directory: Traversable) -> Iterator[dict[str, Any]]:
 def _sources(directory: Traversable) -> Iterator[dict[str, Any]]:
     """Give each publisher's sources, with what the publisher says for all of them."""
     for publisher in _tables(directory, "catalogue.toml", "publisher"):
-        shared = {key: value for key, value in publisher.items() if key not in {"name", "sources"}}
+        shared = {key: value for key, value in publisher.items() if key not in {"name", "sources", "skipped"}}
         for source in publisher["sources"]:
-            location = shared["location"].replace("{}", source.get("file", "{}"))
+            file = source.get("file", "{}")
             own = {key: value for key, value in source.items() if key != "file"}
-            yield shared | {"location": location} | own
+            places = {
+                "location": shared["location"].replace("{}", file),
+                "mirrors": tuple(mirror.replace("{}", file) for mirror in shared.get("mirrors", ())),
+            }
+            yield shared | places | own
+
+
+def _directories(directory: Traversable) -> Iterator[dict[str, Any]]:
+    """Give the directories of the archive whose parts are sources of their own."""
+    for publisher in _tables(directory, "catalogue.toml", "publisher"):
+        if publisher["format"] != UT1:
+            continue
+        for source in publisher["sources"]:
+            if "file" in source:
+                yield {"name": source["file"], "category": source["category"], "skipped": ""}
+        for skipped in publisher.get("skipped", ()):
+            yield {"name": skipped["file"], "category": "", "skipped": skipped["why"]}
 
 
 def _starters(directory: Traversable, problems: list[str]) -> Iterator[StarterList]:
@@ -223,17 +260,19 @@ def _identities(catalogue: Catalogue) -> dict[str, list[object]]:
         "severity": [category.severity for category in catalogue.categories],
         "group": [group.name for group in catalogue.groups],
         "source": [*(starter.key for starter in starters), *(source.key for source in sources)],
-        "location": [source.location for source in sources],
+        "location": [location for source in sources for location in (source.location, *source.mirrors)],
+        "directory": [directory.name for directory in catalogue.directories],
     }
 
 
 def _wrong_source(source: CatalogueSource, known: Container[str]) -> Iterator[str]:
     if source.category not in known:
         yield f"there is no category {source.category!r}"
-    if source.format not in READERS:
+    if source.format not in FORMATS:
         yield f"there is no format {source.format!r}"
-    if not source.location.startswith("https://") or "{}" in source.location:
-        yield f"{source.location!r} is no https:// location"
+    for location in (source.location, *source.mirrors):
+        if not location.startswith("https://") or "{}" in location:
+            yield f"{location!r} is no https:// location"
 
 
 def _doubled(values: Iterable[T]) -> list[T]:

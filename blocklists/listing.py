@@ -4,20 +4,22 @@ Total: whatever the octets are, each line is a rule, says nothing, or is rejecte
 list at all raises an error. Memory holds a block of lines, never the rules.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
-from blocklists.errors import UnknownFormatError
+from blocklists.errors import NotAListError, UnknownFormatError
 from blocklists.formats import READERS
 from blocklists.formats.detection import detect, refuse_page
 from blocklists.formats.lines import MAX_LINE, lines
-from blocklists.formats.reader import MARKS, LineError, Reason
+from blocklists.formats.reader import MARKS, LineError, LineReader, Reason
 from policy.rules import Rule, Scope
 
-__all__ = ["AUTO", "FORMATS", "Listing", "Parsed", "Reason", "Rejection", "read_list"]
+__all__ = ["AUTO", "FORMATS", "UT1", "Listing", "Parsed", "Reason", "Rejection", "read_list"]
 
 AUTO = "auto"
-FORMATS = (AUTO, *READERS)
+UT1 = "ut1"
+FORMATS = (AUTO, *READERS, UT1)
 MAX_REJECTED_TEXT = 200  # characters
 
 
@@ -27,6 +29,8 @@ class Parsed(NamedTuple):
     line: int
     """From 1."""
     rule: Rule
+    file: str = ""
+    """The file of an archive that the line is of; empty for what was fetched as one list."""
 
 
 class Rejection(NamedTuple):
@@ -37,22 +41,26 @@ class Rejection(NamedTuple):
     text: str
     """What stands there, cut to `MAX_REJECTED_TEXT`."""
     reason: Reason
+    file: str = ""
+    """As of `Parsed`."""
 
 
 class Listing:
     """A list in one format; each iteration reads it from the start."""
 
-    def __init__(self, data: bytes, list_format: str, scope: Scope | None, *, allow_public_suffix: bool) -> None:
+    def __init__(self, data: bytes, list_format: str, reader: Callable[[], LineReader], *, file: str = "") -> None:
         self.format = list_format
         """The format it is read in: never ``auto``."""
+        self.file = file
+        """Its name in the archive that it comes from; empty for what was fetched as one list."""
         self._data = data
-        self._scope = scope
-        self._allow_public_suffix = allow_public_suffix
+        self._reader = reader
 
     def __iter__(self) -> Iterator[Parsed | Rejection]:
         """Yield the rules and rejections in the order of their lines."""
-        reader = READERS[self.format](scope=self._scope, allow_public_suffix=self._allow_public_suffix)
+        reader = self._reader()
         reader.look_ahead(self._data)
+        file = self.file
         for number, text in lines(self._data):
             if text[0] in MARKS and reader.skips(text):
                 continue
@@ -61,10 +69,10 @@ class Listing:
                     raise LineError(Reason.LIMIT)  # noqa: TRY301 - told like any other
                 rules = reader.rules(text)
             except LineError as error:
-                yield Rejection(number, text[:MAX_REJECTED_TEXT], error.reason)
+                yield Rejection(number, text[:MAX_REJECTED_TEXT], error.reason, file)
                 rules = error.rules
             for rule in rules:
-                yield Parsed(number, rule)
+                yield Parsed(number, rule, file)
 
 
 def read_list(
@@ -77,10 +85,15 @@ def read_list(
     """Return the list that the data holds.
 
     The scope, ``exact`` or ``subtree``, is how far names of plain lists and hosts files reach; None: as is usual in
-    the format. Raises `UnknownFormatError`, or `NotAListError` for a web page.
+    the format. Raises `UnknownFormatError`, or `NotAListError` for a web page and for what is no single list.
     """
     if format not in FORMATS:
         raise UnknownFormatError(f"there is no format {format!r}, only {', '.join(FORMATS)}")
     refuse_page(data)
+    if format == UT1:
+        raise NotAListError("no archive, and format ut1 is of archives alone")
     list_format = detect(data) if format == AUTO else format
-    return Listing(data, list_format, Scope(scope) if scope else None, allow_public_suffix=allow_public_suffix)
+    reader = partial(
+        READERS[list_format], scope=Scope(scope) if scope else None, allow_public_suffix=allow_public_suffix
+    )
+    return Listing(data, list_format, reader)

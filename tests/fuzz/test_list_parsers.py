@@ -4,12 +4,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from blocklists.errors import NotAListError
+from blocklists.formats import READERS
 from blocklists.formats.lines import lines
 from blocklists.formats.suffixes import is_public_suffix
-from blocklists.listing import FORMATS, MAX_REJECTED_TEXT, Parsed, Reason, Rejection, read_list
+from blocklists.listing import AUTO, MAX_REJECTED_TEXT, Parsed, Reason, Rejection, read_list
 from policy.names import normalise
 from policy.rules import Action, Rule, Scope, Traits
 
+FORMATS = (AUTO, *READERS)
 # What the readers look for, and what troubles them, thrown together.
 TOKENS = [
     *("a.example", "b.a.example", "com", "co.uk", "xn--bcher-kva.example", "bücher.example", "a..example", "x" * 300),

@@ -140,7 +140,12 @@ def test_web_page_is_no_list(list_format: str, page: bytes) -> None:
         read_list(page, format=list_format)
 
 
-@pytest.mark.parametrize("name", ["ut1", "HOSTS", "", "pihole"])
+def test_single_list_is_no_archive() -> None:
+    with pytest.raises(NotAListError, match="no archive"):
+        read_list(b"a.example", format="ut1")
+
+
+@pytest.mark.parametrize("name", ["HOSTS", "", "pihole"])
 def test_unknown_format_is_named(name: str) -> None:
     with pytest.raises(UnknownFormatError, match="there is no format"):
         read_list(b"a.example", format=name)

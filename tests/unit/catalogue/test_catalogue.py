@@ -147,7 +147,7 @@ def test_a_source_takes_from_its_publisher_what_it_does_not_say_itself() -> None
         key="ut1-mixed-adult",
         name="UT1: sites with an adult section",
         location="https://dsi.ut-capitole.fr/blacklists/download/mixed_adult.tar.gz",
-        format="domains",
+        format="ut1",
         category="mature",
         licence="CC BY-SA 4.0",
         homepage="https://dsi.ut-capitole.fr/blacklists/index_en.php",
