@@ -5,7 +5,7 @@ import json
 import pytest
 
 from blocklists.errors import NotAListError
-from blocklists.inspecting import inspect, summarise
+from blocklists.inspecting import inspect, inspect_archive, summarise, summarise_archive
 
 LIST = rb"""! comment
 ||a.example^$important,dnstype=~A,denyallow=x.example|y.example
@@ -93,3 +93,69 @@ def test_summary_counts_the_same() -> None:
 def test_web_page_is_refused() -> None:
     with pytest.raises(NotAListError):
         inspect("list.txt", b"<!doctype html>")
+
+
+def archive() -> list[tuple[str, bytes]]:
+    """Return the members of an archive: a category of ours, one of nobody's, and one that is skipped."""
+    return [
+        ("blacklists/drogue/domains", b"a.example\n192.0.2.1\n"),
+        ("blacklists/drogue/urls", b"b.example/x\n"),
+        ("blacklists/novelty/domains", b"c.example\n"),
+        ("blacklists/phishing/domains", b"d.example\n"),
+    ]
+
+
+def test_inspect_shows_of_an_archive_which_file_and_category_a_rule_is_of() -> None:
+    rule = {"line": 1, "scope": "subtree", "action": "block", "important": False, "types": None, "except": []}
+    drogue = {"file": "drogue/domains", "category": "drugs"}
+    assert json.loads(json.dumps(inspect_archive("ut1.tar.gz", archive))) == {
+        "location": "ut1.tar.gz",
+        "format": "ut1",
+        "rules": [
+            rule | {"name": "a.example"} | drogue,
+            rule | {"name": "c.example", "file": "novelty/domains", "category": None},
+        ],
+        "rejected": [
+            {"line": 2, "text": "192.0.2.1", "reason": "address"} | drogue,
+            {"line": 1, "text": "b.example/x", "reason": "path", "file": "drogue/urls", "category": "drugs"},
+        ],
+        "skipped": [{"directory": "phishing", "reason": "its publisher calls it an unmaintained copy of malware"}],
+    }
+
+
+def test_summary_of_an_archive_counts_by_directory() -> None:
+    assert summarise_archive("ut1.tar.gz", archive, scope="exact") == {
+        "location": "ut1.tar.gz",
+        "format": "ut1",
+        "rules": 2,
+        "rejected": 2,
+        "scopes": {"exact": 2},
+        "actions": {"block": 2},
+        "reasons": {"address": 1, "path": 1},
+        "directories": [
+            {
+                "directory": "drogue",
+                "category": "drugs",
+                "skipped": None,
+                "rules": 1,
+                "rejected": 2,
+                "reasons": {"address": 1, "path": 1},
+            },
+            {
+                "directory": "novelty",
+                "category": None,
+                "skipped": None,
+                "rules": 1,
+                "rejected": 0,
+                "reasons": {},
+            },
+            {
+                "directory": "phishing",
+                "category": None,
+                "skipped": "its publisher calls it an unmaintained copy of malware",
+                "rules": 0,
+                "rejected": 0,
+                "reasons": {},
+            },
+        ],
+    }
