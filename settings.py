@@ -5,6 +5,7 @@ Imports nothing of the project: every process reads its settings from here.
 """
 
 import json
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 CONFIG_VARIABLE = "HALLMONITOR_CONFIG"
 OVERRIDE_PREFIX = "HALLMONITOR_"
 SEARCH_PATH = ("hallmonitor.toml", "/etc/hallmonitor/hallmonitor.toml")
+
+_DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 type_of_network = IPv4Network | IPv6Network
 
@@ -133,6 +136,13 @@ def _network(value: object) -> type_of_network:
         return ip_network(_text(value))
     except ValueError as problem:
         raise ValueError(f"{value!r} is no network: {problem}") from None
+
+
+def _domain(value: object) -> str:
+    text = _text(value).lower().removesuffix(".")
+    if _DOMAIN.fullmatch(text) is None or len(text) > 253:  # RFC 1035 section 3.1
+        raise ValueError(f"{value!r} is no domain name, like www.district.example")
+    return text
 
 
 def _database_url(value: object) -> str:
@@ -258,6 +268,13 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Blocklists:
+    """[blocklists]: what no list may block, beside the upstreams' own names and a few of everybody's."""
+
+    canaries: tuple[str, ...] = _key(Many(_domain), [])
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """[cache]: the answers that each worker keeps."""
 
@@ -276,6 +293,7 @@ class Settings:
     admin: Admin = field(default_factory=Admin)
     querylog: QueryLog = field(default_factory=QueryLog)
     filter: Filter = field(default_factory=Filter)
+    blocklists: Blocklists = field(default_factory=Blocklists)
     cache: Cache = field(default_factory=Cache)
     source: Path | None = None
     """The file that was read; None: defaults alone."""
@@ -298,6 +316,7 @@ _SECTIONS: dict[str, type] = {
     "admin": Admin,
     "querylog": QueryLog,
     "filter": Filter,
+    "blocklists": Blocklists,
     "cache": Cache,
 }
 

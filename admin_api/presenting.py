@@ -17,7 +17,7 @@ from storage.tokens import Token
 _TIMES = ("time", "created_at", "expires_at", "revoked_at", "last_used_at", "last_attempt_at", "last_success_at")
 
 # What a source remembers for its next refresh is nobody else's business.
-_OF_A_REFRESH = ("id", "etag", "last_modified", "content_hash")
+_OF_A_REFRESH = ("id", "fetched_from", "etag", "last_modified", "content_hash", "reader", "writing_ahead")
 
 
 @singledispatch
@@ -51,7 +51,7 @@ def _source(source: Source) -> dict[str, Any]:
     fields = _fields(source)
     for name in _OF_A_REFRESH:
         del fields[name]
-    return fields | {"last_error": source.last_error or None}
+    return fields | {"last_error": source.last_error or None, "stale": source.is_stale(now())}
 
 
 @present.register

@@ -1,4 +1,4 @@
-"""Refreshing: each source is fetched, read, and its difference stored in one transaction.
+"""Refreshing: each source is fetched, read, looked at with suspicion, and its difference stored as a new version.
 
 A source that fails keeps its last good version, and the others go on. Publishing what was stored is `control`'s.
 """
@@ -7,20 +7,24 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from blocklists import catalogue
 from blocklists.errors import BlocklistError, ListError
 from blocklists.fetching import Fetched, NotModified, content_hash_of, fetch
-from blocklists.listing import Parsed, read_list
+from blocklists.guards import Canaries, check_size
+from blocklists.listing import Parsed, Rejection, read_list
 from policy.rules import Rule
-from storage import entries, sources
+from storage import categories, loading, sources
+from storage.categories import Kind
 from storage.database import Database, now
 from storage.errors import DatabaseDownError, NotFoundError, StorageError
-from storage.sources import Source
+from storage.loading import Loading
+from storage.sources import Seen, Source
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +32,10 @@ BUILTIN = "builtin:"
 """Begins the location of a list that ships with the product."""
 AT_ONCE = 4
 """Sources in work: fetching, or fetched and waiting for the database. Each is a whole list in memory."""
+READER = 1
+"""Rises when the same octets come to mean other rules: what didn't change is read again then."""
+TELL_EVERY = 20_000
+"""Lines."""
 
 
 class NothingInItError(ListError):
@@ -51,8 +59,20 @@ class Outcome:
     error: str = ""
 
 
-Progress = Callable[[str, str], None]
-"""Told a source's key and what is done to it: ``fetching``, ``storing``, or its final status."""
+class Step(NamedTuple):
+    """How far the refresh of one source is."""
+
+    source: str
+    name: str
+    """``fetching``, ``reading``, ``comparing``, ``storing``, or the final status."""
+    done: int = 0
+    """Octets of what is fetched, lines of what is read, rules of what is stored."""
+    total: int | None = None
+    """Of which there are so many; None: who knows."""
+
+
+Progress = Callable[[Step], None]
+"""Told each step, and within one some times a second how far it is; from several threads."""
 
 
 async def refresh(
@@ -61,34 +81,144 @@ async def refresh(
     *,
     actor: str,
     base: Path,
+    canaries: Canaries | None = None,
+    keep_days: int = 365,
     force: bool = False,
-    progress: Progress = lambda _source, _step: None,
+    progress: Progress = lambda _step: None,
 ) -> list[Outcome]:
-    """Refresh sources: fetched side by side, stored one after the other. Relative locations start at `base`."""
-    in_work = asyncio.Semaphore(AT_ONCE)
-    storing = asyncio.Lock()
+    """Refresh sources: fetched side by side, stored one after the other. Relative locations start at `base`.
 
-    async def work(source: Source, outcome: Outcome) -> None:
-        progress(source.key, "fetching")
-        fetched = await _fetch(source, base, force=force)
-        async with storing:
-            progress(source.key, "storing")
-            await asyncio.to_thread(_store, database, source, fetched, actor, outcome, force)
+    What a source held longer ago than `keep_days` is forgotten. With `force` what didn't change is fetched and read
+    again, and a list is taken however much it shrank or grew.
+    """
+    refreshing = _Refreshing(database, actor, base, canaries or Canaries(), keep_days, force, progress)
+    outcomes = list(await asyncio.gather(*map(refreshing.one, chosen)))
+    with suppress(DatabaseDownError):  # there is time for that at the next refresh
+        await asyncio.to_thread(loading.clear_away, database)
+    return outcomes
 
-    async def one(source: Source) -> Outcome:
+
+class _Refreshing:
+    """One refresh of several sources."""
+
+    def __init__(
+        self,
+        database: Database,
+        actor: str,
+        base: Path,
+        canaries: Canaries,
+        keep_days: int,
+        force: bool,
+        progress: Progress,
+    ) -> None:
+        self._database = database
+        self._actor = actor
+        self._base = base
+        self._canaries = canaries
+        self._keep_days = keep_days
+        self._force = force
+        self._progress = progress
+        self._in_work = asyncio.Semaphore(AT_ONCE)
+        self._storing = asyncio.Lock()
+
+    async def one(self, source: Source) -> Outcome:
+        """Refresh a source. Raises nothing: what failed is told and remembered."""
         outcome = Outcome(source.key, source.category)
-        async with in_work:
+        async with self._in_work:
             started = time.monotonic()
             try:
-                await work(source, outcome)
+                await self._work(source, outcome)
             except Exception as error:  # noqa: BLE001 - a bug in one source costs that source
-                outcome.error = _told(error, source)
-                await asyncio.to_thread(_remember_failure, database, source, outcome.error)
+                outcome.status, outcome.error = "failed", _told(error, source)
+                await asyncio.to_thread(_remember_failure, self._database, source, outcome.error)
             outcome.seconds = time.monotonic() - started
-            progress(source.key, outcome.status)
+            self._progress(Step(source.key, outcome.status))
         return outcome
 
-    return list(await asyncio.gather(*map(one, chosen)))
+    async def _work(self, source: Source, outcome: Outcome) -> None:
+        self._progress(Step(source.key, "fetching"))
+        fetched = await self._fetch(source)
+        async with self._storing:
+            if isinstance(fetched, NotModified) or self._is_known(source, fetched):
+                seen = source.seen if isinstance(fetched, NotModified) else _seen(source, fetched)
+                await asyncio.to_thread(self._unchanged, source, seen, outcome)
+            else:
+                await asyncio.to_thread(self._store, source, fetched, outcome)
+
+    async def _fetch(self, source: Source) -> Fetched | NotModified:
+        if source.location.startswith(BUILTIN):
+            data = catalogue.starter_text(source.location.removeprefix(BUILTIN)).encode()
+            return Fetched(data, None, None, content_hash_of(data))
+        known = source.seen if self._is_read(source) and not self._force else None
+        return await fetch(
+            source.location,
+            base=self._base,
+            allow_private=source.allow_private,
+            etag=(known and known.etag) or None,
+            last_modified=(known and known.last_modified) or None,
+        )
+
+    def _is_read(self, source: Source) -> bool:
+        """Tell whether what was seen last was read as lists are read now."""
+        return source.version > 0 and source.reader == READER
+
+    def _is_known(self, source: Source, fetched: Fetched) -> bool:
+        return not self._force and self._is_read(source) and fetched.content_hash == source.content_hash
+
+    def _unchanged(self, source: Source, seen: Seen, outcome: Outcome) -> None:
+        with self._database.change(self._actor) as change:
+            sources.record_success(change, source.id, seen, rejected=source.rejected)
+        outcome.rules = source.rules
+        outcome.status = "unchanged"
+
+    def _store(self, source: Source, fetched: Fetched, outcome: Outcome) -> None:
+        """Store what was fetched as the source's new version."""
+        with loading.loading(self._database, source.id) as load:
+            self._read(load, fetched, outcome)
+            self._progress(Step(source.key, "comparing"))
+            difference = load.compare()
+            if not self._force:
+                check_size(load.source.rules, difference.rules)
+            self._progress(Step(source.key, "storing"))
+            load.write(lambda done, total: self._progress(Step(source.key, "storing", done, total)))
+            load.finish(self._actor, _seen(source, fetched), rejected=outcome.rejected.total())
+        outcome.added, outcome.removed, outcome.rules = difference.added, difference.removed, difference.rules
+        outcome.status = "updated" if difference.added or difference.removed else "unchanged"
+        loading.forget_before(self._database, source.id, now() - self._keep_days * 86_400_000_000)
+
+    def _read(self, load: Loading, fetched: Fetched, outcome: Outcome) -> None:
+        """Take in a list's rules, counting what is rejected. Raises `ListError` where it is no list of any use."""
+        source = load.source
+        listing = read_list(
+            fetched.data, format=source.format, scope=source.scope, allow_public_suffix=source.allow_public_suffix
+        )
+        lines = fetched.data.count(b"\n") + 1
+        rules = self._counted(source, listing, lines, outcome)
+        with self._database.reading() as connection:
+            blocks = categories.get(connection, source.category).kind == Kind.BLOCK
+        load.take(self._canaries.watch(rules, source.category) if blocks else rules)
+        if not outcome.rules:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.most_common(3))
+            raise NothingInItError(f"no rule in it ({reasons or 'it is empty'})")
+
+    def _counted(
+        self, source: Source, listing: Iterable[Parsed | Rejection], lines: int, outcome: Outcome
+    ) -> Iterator[Rule]:
+        """Yield the rules, telling now and then how far it is."""
+        tell_at = 0
+        for item in listing:
+            if item.line >= tell_at:
+                self._progress(Step(source.key, "reading", item.line, lines))
+                tell_at = item.line + TELL_EVERY
+            if isinstance(item, Parsed):
+                outcome.rules += 1
+                yield item.rule
+            else:
+                outcome.rejected[str(item.reason)] += 1
+
+
+def _seen(source: Source, fetched: Fetched) -> Seen:
+    return Seen(source.location, fetched.etag or "", fetched.last_modified or "", fetched.content_hash, READER)
 
 
 def _told(error: Exception, source: Source) -> str:
@@ -99,63 +229,6 @@ def _told(error: Exception, source: Source) -> str:
         return str(error)
     log.error("refreshing %s failed", source.key, exc_info=error)
     return f"an error of the program, not of the list: {type(error).__name__}: {error}"
-
-
-async def _fetch(source: Source, base: Path, *, force: bool) -> Fetched | NotModified:
-    if source.location.startswith(BUILTIN):
-        data = catalogue.starter_text(source.location.removeprefix(BUILTIN)).encode()
-        return Fetched(data, None, None, content_hash_of(data))
-    return await fetch(
-        source.location,
-        base=base,
-        allow_private=source.allow_private,
-        etag=None if force else source.etag or None,
-        last_modified=None if force else source.last_modified or None,
-    )
-
-
-def _store(
-    database: Database, source: Source, fetched: Fetched | NotModified, actor: str, outcome: Outcome, force: bool
-) -> None:
-    """Store what was fetched; when it is what is stored already, only that it was looked at."""
-    unchanged = isinstance(fetched, NotModified) or (not force and fetched.content_hash == source.content_hash)
-    with database.change(actor) as change:
-        if unchanged:
-            difference = entries.Difference(0, 0, source.rules)
-            rejected = source.rejected
-        else:
-            assert isinstance(fetched, Fetched)
-            difference = entries.replace(change, source.id, _rules(source, fetched.data, outcome.rejected))
-            rejected = outcome.rejected.total()
-        sources.record_success(
-            change,
-            source.id,
-            etag=source.etag if isinstance(fetched, NotModified) else fetched.etag or "",
-            last_modified=source.last_modified if isinstance(fetched, NotModified) else fetched.last_modified or "",
-            content_hash=source.content_hash if isinstance(fetched, NotModified) else fetched.content_hash,
-            rules=difference.added + difference.unchanged,
-            rejected=rejected,
-            added=difference.added,
-            removed=difference.removed,
-        )
-    outcome.added, outcome.removed = difference.added, difference.removed
-    outcome.rules = difference.added + difference.unchanged
-    outcome.status = "updated" if difference.added or difference.removed else "unchanged"
-
-
-def _rules(source: Source, data: bytes, rejected: Counter[str]) -> Iterator[Rule]:
-    """Yield a list's rules, counting what is rejected. Raises `ListError` where it is no list of any use."""
-    listing = read_list(data, format=source.format, scope=source.scope, allow_public_suffix=source.allow_public_suffix)
-    empty = True
-    for item in listing:
-        if isinstance(item, Parsed):
-            empty = False
-            yield item.rule
-        else:
-            rejected[str(item.reason)] += 1
-    if empty:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.most_common(3))
-        raise NothingInItError(f"no rule in it ({reasons or 'it is empty'})")
 
 
 def _remember_failure(database: Database, source: Source, error: str) -> None:

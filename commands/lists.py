@@ -18,7 +18,7 @@ from storage.errors import InvalidError
 if TYPE_CHECKING:
     from blocklists.refresh import Outcome
 
-FORMATS = ("auto", "hosts", "domains", "wildcard", "adblock", "dnsmasq", "rpz", "unbound")
+FORMATS = ("auto", "hosts", "domains", "wildcard", "adblock", "dnsmasq", "rpz", "unbound", "ut1")
 format_option = click.option("--format", "list_format", type=click.Choice(FORMATS), default="auto", show_default=True)
 scope_option = click.option(
     "--scope", type=click.Choice(["exact", "subtree"]), help="What a name alone on its line covers."
@@ -37,6 +37,7 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
 
     A source that fails keeps its last good version, and the command exits with 1.
     """
+    from blocklists.guards import Canaries  # noqa: PLC0415 - with the next
     from blocklists.refresh import refresh  # noqa: PLC0415 - the HTTP client is for fetching alone
 
     session = context.session
@@ -53,6 +54,8 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
                     chosen,
                     actor=session.actor,
                     base=session.settings.base,
+                    canaries=Canaries.of(session.settings),
+                    keep_days=session.settings.querylog.retention_days,
                     force=force,
                     progress=progress.report,
                 )

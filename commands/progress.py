@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from commands.context import console
+
+if TYPE_CHECKING:
+    from blocklists.refresh import Step
 
 FINAL = ("updated", "unchanged", "failed")
 
@@ -36,9 +39,10 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def report(self, source: str, step: str) -> None:
+    def report(self, step: "Step") -> None:
         """Show what is done to a source."""
         if self._bar is not None:
-            self._bar.update(self._task, description=f"{source}: {step}", advance=1 if step in FINAL else 0)
-        elif step in FINAL and not self._quiet:
-            click.echo(f"{source}: {step}", err=True)
+            advance = 1 if step.name in FINAL else 0
+            self._bar.update(self._task, description=f"{step.source}: {step.name}", advance=advance)
+        elif step.name in FINAL and not self._quiet:
+            click.echo(f"{step.source}: {step.name}", err=True)

@@ -22,7 +22,7 @@ from control.state import locked
 from policy import snapshot as snapshots
 from policy.index import CorruptIndexError, Index
 from policy.snapshot import Snapshot
-from storage import categories, exceptions, groups, networks, sources
+from storage import categories, exceptions, groups, networks, parts, sources
 from storage.database import Database, now, read_state
 
 log = logging.getLogger(__name__)
@@ -187,6 +187,7 @@ class Publisher:
 
 
 def _document(connection: Connection, default_group: str) -> dict[str, Any]:
+    enabled = {source.id: source for source in sources.list_all(connection) if source.enabled}
     severity = {category.key: category.severity for category in categories.list_all(connection)}
     return {
         "default_group": default_group,
@@ -204,9 +205,13 @@ def _document(connection: Connection, default_group: str) -> dict[str, Any]:
             for category in categories.list_all(connection)
         ],
         "sources": [
-            {"id": source.id, "key": source.key, "category": source.category}
-            for source in sources.list_all(connection)
-            if source.enabled
+            {
+                "id": part.id,
+                "key": enabled[part.source_id].key,
+                "category": part.category or enabled[part.source_id].category,
+            }
+            for part in parts.list_all(connection)
+            if part.source_id in enabled
         ],
         "networks": [{"cidr": n.cidr, "group": n.group} for n in networks.list_all(connection)],
         "exceptions": [

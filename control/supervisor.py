@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from admin_api import app as admin
+from blocklists.guards import Canaries
 from blocklists.refresh import refresh
 from control import first_start
 from control.channel import ControlSocket
@@ -263,10 +264,18 @@ class Supervisor:
     async def _refresh_due(self) -> None:
         def due() -> list[sources.Source]:
             with self._database.reading() as connection:
-                return sources.due(connection, now())
+                found = sources.due(connection, now())
+            return [source for source in found if sources.claim(self._database, source, now())]
 
-        chosen = await asyncio.to_thread(due)
-        for outcome in await refresh(self._database, chosen, actor=ACTOR, base=self._settings.base):
+        outcomes = await refresh(
+            self._database,
+            await asyncio.to_thread(due),
+            actor=ACTOR,
+            base=self._settings.base,
+            canaries=Canaries.of(self._settings),
+            keep_days=self._settings.querylog.retention_days,
+        )
+        for outcome in outcomes:
             if outcome.error:
                 log.warning("%s was not refreshed, its last good version stays: %s", outcome.source, outcome.error)
             else:

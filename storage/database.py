@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError, InterfaceError, InternalError, Operati
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from storage import schema
-from storage.engine import BEGIN, WAIT, create
+from storage.engine import BEGIN, WAIT, create, set_durable, steps_alone
 from storage.errors import DatabaseDownError
 from storage.migrations import upgrade
 
@@ -99,6 +99,44 @@ class Change:
         )
 
 
+class Steps:
+    """One connection and its transactions, one after the other."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_sqlite = connection.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Run a transaction that writes to temporary tables alone, and so keeps nobody waiting."""
+        with self._transaction("BEGIN") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Run a short transaction that need not outlive a power cut before a later `change` does."""
+        with self._transaction("BEGIN IMMEDIATE", durable=False) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def change(self, actor: str) -> Iterator[Change]:
+        """Run one change, as `Database.change` does; all that was written before is as durable as it is."""
+        with self._transaction("BEGIN IMMEDIATE") as connection:
+            yield Change(connection, actor, now())
+
+    def rest(self, seconds: float) -> None:
+        """Let other writers of SQLite have their turn; Postgres's need none."""
+        if self._is_sqlite:
+            time.sleep(seconds)
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str, *, durable: bool = True) -> Iterator[Connection]:
+        set_durable(self._connection, durable=durable)
+        self._connection.execution_options(**{BEGIN: begin})
+        with self._connection.begin():
+            yield self._connection
+
+
 class Database:
     """A configuration database, by its URL; may be used from any thread.
 
@@ -145,6 +183,20 @@ class Database:
         """
         with self._translated(), self._writing(wait=wait) as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def steps(self) -> Iterator["Steps"]:
+        """Give one connection for several transactions in a row, with temporary tables; one at a time has them.
+
+        Others wait for their turn, on every node, for as long as it takes. What it writes is no change but where it
+        says so.
+        """
+        with self._translated(), self._engine.connect() as connection, steps_alone(connection):
+            try:
+                yield Steps(connection)
+            except BaseException:
+                connection.invalidate()  # whatever it was in the midst of ends with it, temporary tables too
+                raise
 
     def state(self) -> PolicyState:
         """Return the versions."""

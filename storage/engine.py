@@ -1,17 +1,21 @@
 """How the two databases are opened, and what each needs so that they behave alike."""
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 BUSY_SECONDS = 10
+_LOOK_SECONDS = 0.002
+_STEPS_LOCK = 0x484D_0002
 CONNECT_SECONDS = 5
 BEGIN = "hallmonitor_begin"
 """The execution option that says how SQLite is to begin; without it a transaction reads."""
@@ -80,16 +84,68 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        if options.get(WAIT, True):
-            connection.exec_driver_sql(options.get(BEGIN, "BEGIN"))
-            return
-        connection.exec_driver_sql("PRAGMA busy_timeout = 0")
-        try:
-            connection.exec_driver_sql(options.get(BEGIN, "BEGIN"))
-        finally:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        begin = options.get(BEGIN, "BEGIN")
+        if begin == "BEGIN":
+            connection.exec_driver_sql(begin)
+        else:
+            _begin_writing(connection, begin, BUSY_SECONDS if options.get(WAIT, True) else 0)
 
     return engine
+
+
+def _begin_writing(connection: Connection, begin: str, patience: float) -> None:
+    """Become SQLite's one writer. It is waited for here, since SQLite itself looks but ten times a second.
+
+    A list that is loaded leaves the writer's place free for moments only.
+    """
+    driver: Any = connection.connection.driver_connection
+    driver.execute("PRAGMA busy_timeout = 0")
+    give_up_at = time.monotonic() + patience
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql(begin)
+            except OperationalError as error:
+                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() >= give_up_at:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+
+
+@contextlib.contextmanager
+def steps_alone(connection: Connection) -> Iterator[None]:
+    """Hold what one connection of all has at a time: an advisory lock of Postgres, a file beside SQLite's."""
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        driver.execute("SET lock_timeout = 0")
+        driver.execute("SELECT pg_advisory_lock(%s)", (_STEPS_LOCK,))
+        driver.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+        driver.commit()
+        try:
+            yield
+        finally:
+            if not connection.invalidated:  # else it is closed, and its locks are gone
+                driver.execute("SELECT pg_advisory_unlock(%s)", (_STEPS_LOCK,))
+                driver.commit()
+        return
+    with Path(f"{connection.engine.url.database}-loading").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def set_durable(connection: Connection, *, durable: bool) -> None:
+    """Say whether what is committed from now on must outlive a power cut at once, or once something later does."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "postgresql":
+        driver.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
+        driver.commit()
+    else:
+        driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

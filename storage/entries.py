@@ -1,74 +1,43 @@
-"""Entries: every rule of every list, millions of rows, and the few traits that they share.
+"""Entries: every rule of every list, millions of rows, and the few traits that they share. Read here alone.
 
-A row is (source_id, key, traits_id): the key is `policy.names.key_of` the rule's name, or for a pattern the
-expression between slashes, which no key of a name begins with. A list is staged in a temporary table first, without
-any lock, and then the difference is made by the database itself in one transaction.
+A row is (part, key, traits, since, until): the key is `policy.names.key_of` the rule's name, or for a pattern the
+expression between slashes, which no key of a name begins with. It is listed from version `since` of its source on and
+until version `until`, so what a source held in any of its versions is one query. `loading` writes them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
 
 from policy.names import key_of, name_of
 from policy.rules import Action, Rule, Scope, Traits
-from storage import schema, staging
-from storage.database import Change
+from storage import parts, schema, staging, versions
 
-
-class Difference(NamedTuple):
-    """What a refresh did to a source's entries."""
-
-    added: int
-    removed: int
-    unchanged: int
+PATTERN = "/"
+"""Begins and ends the key of a pattern."""
+_AFTER_PATTERNS = chr(ord(PATTERN) + 1)
 
 
 @dataclass(frozen=True)
 class Listing:
     """One entry that speaks about a name."""
 
+    part_id: int
     source_id: int
-    name: str
-    """The name itself or a parent of it."""
-    traits: Traits
-
-
-def replace(change: Change, source_id: int, rules: Iterable[Rule]) -> Difference:
-    """Make a source's entries those of the rules; equal rules count once.
-
-    Called first in a change, the rules are taken in before the lock is. Raises `InvalidError` for a rule that
-    can't be stored, and whatever the iterable raises.
-    """
-    with staging.staged(change, rules) as staged:
-        connection = change.connection
-        staged.number(_numbers(connection, staged.traits))
-        before = count(connection, source_id)
-        wanted = staged.count()
-        added = staged.insert_new(source_id)
-        removed = before - (wanted - added)
-        if removed:
-            staged.delete_gone(source_id)
-    if added or removed:
-        change.entries_changed()
-    return Difference(added, removed, wanted - added)
-
-
-def remove(change: Change, source_id: int) -> int:
-    """Delete a source's entries and return how many there were. The caller says what that changes."""
-    table = schema.entries
-    return change.connection.execute(table.delete().where(table.c.source_id == source_id)).rowcount
+    rule: Rule
+    """Of the name itself, of a parent of it, or a pattern."""
+    since: int
+    """The version of its source that brought it."""
 
 
 def iterate(connection: Connection) -> Iterator[tuple[str, int, int]]:
-    """Yield (key, source_id, traits_id) of every source, enabled or not, source by source, without holding them all.
+    """Yield (key, part, traits) of what every source lists now, enabled or not, without holding it all.
 
-    The order of keys within a source is unspecified.
+    Part by part; the order within a part is unspecified.
     """
-    known = connection.execute(select(schema.sources.c.id).order_by(schema.sources.c.id))
-    for source_id in known.scalars().all():
-        yield from staging.stream(connection, source_id)
+    for part, version in _in_force(connection).items():
+        yield from staging.stream(connection, part, version)
 
 
 def traits(connection: Connection) -> dict[int, Traits]:
@@ -81,42 +50,80 @@ def traits(connection: Connection) -> dict[int, Traits]:
     }
 
 
+def number_of(connection: Connection, wanted: Traits) -> int:
+    """Return the id of traits that may be new. One caller at a time: `loading`."""
+    table = schema.traits
+    row = {
+        "scope": str(wanted.scope),
+        "action": str(wanted.action),
+        "important": wanted.important,
+        "types": " ".join(wanted.types),
+        "unless": " ".join(wanted.unless),
+    }
+    known = select(table.c.id).where(*(table.c[column] == value for column, value in row.items()))
+    found: int | None = connection.execute(known).scalars().first()
+    if found is None:
+        found = connection.execute(table.insert().values(row).returning(table.c.id)).scalar_one()
+    return found
+
+
 def count(connection: Connection, source_id: int) -> int:
-    """Return how many entries a source has."""
-    query = select(func.count()).select_from(schema.entries).where(schema.entries.c.source_id == source_id)
-    return connection.execute(query).scalar_one()
+    """Return how many entries a source has now."""
+    table = schema.entries
+    own = {part.id for part in parts.of_source(connection, source_id)}
+    conditions = [_visible(part, version) for part, version in _in_force(connection).items() if part in own]
+    query = select(func.count()).select_from(table).where(or_(false(), *conditions))
+    return connection.scalar(query) or 0
 
 
-def holding(connection: Connection, name: str) -> list[Listing]:
-    """Return the entries of all sources, enabled or not, for exactly this name or a parent of it, nearest first.
+def holding(connection: Connection, name: str, *, at: int | None = None) -> list[Listing]:
+    """Return the entries of all sources, enabled or not, for a name in normal form or a parent of it, nearest first.
 
-    Patterns are not tried.
+    Patterns that may match are among them at the end: whether one does is for an expression engine to say. At a time
+    in microseconds: what was listed then, as far as sources and their versions are still known.
     """
     labels = name.split(".")
     keys = [key_of(".".join(labels[position:])) for position in range(len(labels))]
     table = schema.entries
-    # By source and key, which is the primary key: no scan.
-    sources = list(connection.execute(select(schema.sources.c.id)).scalars())
-    query = table.select().where(table.c.source_id.in_(sources), table.c.key.in_(keys))
-    rows = connection.execute(query.order_by(table.c.key.desc(), table.c.source_id)).all()
-    if not rows:
-        return []
-    known = traits(connection)
-    return [Listing(row.source_id, name_of(row.key), known[row.traits_id]) for row in rows]
+    wanted = or_(table.c.key.in_(keys), and_(table.c.key >= PATTERN, table.c.key < _AFTER_PATTERNS))
+    sources = {part.id: part.source_id for part in parts.list_all(connection)}
+    found = [
+        row
+        for part, version in _in_force(connection, at).items()
+        # By part and key, which begin the primary key: no scan.
+        for row in connection.execute(select(table).where(_visible(part, version), wanted))
+    ]
+    known = traits(connection) if found else {}
+    names = sorted((row for row in found if not _is_pattern(row.key)), key=lambda row: row.key, reverse=True)
+    expressions = (row for row in found if _is_pattern(row.key))
+    return [
+        Listing(row.part_id, sources[row.part_id], rule_of(row.key, known[row.traits_id]), row.since)
+        for row in (*names, *expressions)
+    ]
 
 
-def _numbers(connection: Connection, wanted: Iterable[Traits]) -> list[int]:
-    """Return the id of each of the traits, in their order; adds those that are new."""
-    known = {found: number for number, found in traits(connection).items()}
-    table = schema.traits
-    for new in wanted:
-        if new not in known:
-            row = {
-                "scope": str(new.scope),
-                "action": str(new.action),
-                "important": new.important,
-                "types": " ".join(new.types),
-                "unless": " ".join(new.unless),
-            }
-            known[new] = connection.execute(table.insert().values(row).returning(table.c.id)).scalar_one()
-    return [known[found] for found in wanted]
+def rule_of(key: str, of: Traits) -> Rule:
+    """Return the rule that an entry's key stands for."""
+    return Rule(key[1:-1], of, pattern=True) if _is_pattern(key) else Rule(name_of(key), of)
+
+
+def _is_pattern(key: str) -> bool:
+    return key.startswith(PATTERN)
+
+
+def _in_force(connection: Connection, at: int | None = None) -> dict[int, int]:
+    """Return, by part, the version of its source that is in force: now, or at a time."""
+    table = schema.sources
+    if at is not None:
+        numbers = versions.in_force(connection, at)
+    else:
+        query = select(table.c.id, table.c.version).where(table.c.version > 0)
+        numbers = {row.id: row.version for row in connection.execute(query)}
+    return {part.id: numbers[part.source_id] for part in parts.list_all(connection) if part.source_id in numbers}
+
+
+def _visible(part: int, version: int) -> ColumnElement[bool]:
+    table = schema.entries
+    return and_(
+        table.c.part_id == part, table.c.since <= version, or_(table.c.until.is_(None), table.c.until > version)
+    )

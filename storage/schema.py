@@ -57,6 +57,7 @@ sources = Table(
     Column("id", ROW_ID, primary_key=True),
     Column("key", String(63), nullable=False, unique=True),
     Column("location", Text, nullable=False),
+    Column("mirrors", JSON, nullable=False),
     Column("format", String(16), nullable=False),
     Column("category", String(63), ForeignKey("categories.key"), nullable=False),
     Column("scope", String(16)),
@@ -64,18 +65,52 @@ sources = Table(
     Column("allow_private", Boolean, nullable=False),
     Column("allow_public_suffix", Boolean, nullable=False),
     Column("interval_seconds", BigInteger, nullable=False),
+    Column("stale_seconds", BigInteger, nullable=False),
     Column("starter", Boolean, nullable=False),
     Column("licence", Text, nullable=False),
     Column("homepage", Text, nullable=False),
+    Column("fetched_from", Text, nullable=False),
     Column("etag", Text, nullable=False),
     Column("last_modified", Text, nullable=False),
     Column("content_hash", Text, nullable=False),
+    Column("reader", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("writing_ahead", Boolean, nullable=False),
     Column("rules", BigInteger, nullable=False),
     Column("rejected", BigInteger, nullable=False),
     Column("last_attempt_at", BigInteger),
     Column("last_success_at", BigInteger),
     Column("last_error", Text, nullable=False),
-    sqlite_autoincrement=True,  # an index compiled earlier may still name a source that was removed
+    sqlite_autoincrement=True,
+)
+
+# What the entries of a source hang on: one part without a name, or one for each directory of an archive. A part whose
+# source was removed has none, until its entries are gone too.
+parts = Table(
+    "parts",
+    metadata,
+    Column("id", ROW_ID, primary_key=True),
+    Column("source_id", ROW_ID, index=True),
+    Column("name", Text, nullable=False),
+    Column("category", String(63), ForeignKey("categories.key")),
+    Column("rules", BigInteger, nullable=False),
+    sqlite_autoincrement=True,  # an index compiled earlier may still name a part that was removed
+)
+
+# What a source held when. Kept for as long as somebody may ask.
+versions = Table(
+    "versions",
+    metadata,
+    Column("source_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("rules", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("removed", BigInteger, nullable=False),
+    Column("restored", Integer),
 )
 
 # No uniqueness constraint: `unless` outgrows what Postgres can index, and `entries` adds rows under the lock.
@@ -90,13 +125,16 @@ traits = Table(
     Column("unless", Text, nullable=False),
 )
 
-# No foreign keys: checking millions of rows, one by one, for what one function in `entries` guarantees.
+# Listed from version `since` of the source on, until version `until` (NULL: still). No foreign keys: checking millions
+# of rows, one by one, for what `loading` alone writes.
 entries = Table(
     "entries",
     metadata,
-    Column("source_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("part_id", ROW_ID, primary_key=True, autoincrement=False),
     Column("key", KEY, primary_key=True),
     Column("traits_id", ROW_ID, primary_key=True, autoincrement=False),
+    Column("since", Integer, primary_key=True, autoincrement=False),
+    Column("until", Integer),
     sqlite_with_rowid=False,
 )
 

@@ -1,21 +1,24 @@
 """Sources: where lists come from, which category they feed, and how their last refresh went."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, and_, case, func, or_
+from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
 
 from policy.rules import Scope
-from storage import audit, categories, entries, schema
-from storage.checks import MAX_LOCATION, Checks, key, one_of, text
+from storage import audit, categories, parts, schema, versions
+from storage.checks import MAX_LOCATION, Checks, key, many, one_of, text
 from storage.database import Change, Database
 from storage.errors import ConflictError, NotFoundError
 
 DAY_SECONDS = 86_400
 MIN_INTERVAL_SECONDS = 300
 MAX_INTERVAL_SECONDS = 366 * DAY_SECONDS
+STALE_INTERVALS = 3
+MAX_STALE_SECONDS = STALE_INTERVALS * MAX_INTERVAL_SECONDS
+MAX_MIRRORS = 8
 RETRY_SECONDS = 900
 """A source that failed is tried again after this, or after its interval where that is shorter."""
 
@@ -33,6 +36,7 @@ class Format(StrEnum):
     DNSMASQ = "dnsmasq"
     RPZ = "rpz"
     UNBOUND = "unbound"
+    UT1 = "ut1"
 
 
 class ListScope(StrEnum):
@@ -42,6 +46,18 @@ class ListScope(StrEnum):
     SUBTREE = Scope.SUBTREE.value
 
 
+class Seen(NamedTuple):
+    """What tells the list that was fetched from a later one."""
+
+    fetched_from: str
+    """The location, or the mirror, that etag and last_modified are of."""
+    etag: str
+    last_modified: str
+    content_hash: str
+    """SHA-256 of its octets, in hexadecimal."""
+    reader: int
+
+
 @dataclass(frozen=True)
 class Source:
     """One source, with the state that its last refresh left."""
@@ -49,6 +65,8 @@ class Source:
     id: int
     key: str
     location: str
+    mirrors: tuple[str, ...]
+    """Where the same list is to be had when the location fails, the first one first."""
     format: str
     category: str
     scope: str | None
@@ -56,17 +74,39 @@ class Source:
     allow_private: bool
     allow_public_suffix: bool
     interval_seconds: int
+    stale_seconds: int
+    """How old its last success may grow before people should hear of it."""
     starter: bool
     licence: str
     homepage: str
+    fetched_from: str = ""
     etag: str = ""
     last_modified: str = ""
     content_hash: str = ""
+    reader: int = 0
+    """Which state of our reading of lists it was last read by."""
+    version: int = 0
+    """Of its list; 0: none was ever loaded."""
+    writing_ahead: bool = False
+    """Whether a load has begun to write the next version."""
     rules: int = 0
     rejected: int = 0
     last_attempt_at: int | None = None
     last_success_at: int | None = None
     last_error: str = ""
+
+    @property
+    def seen(self) -> Seen:
+        """Return what was fetched last."""
+        return Seen(self.fetched_from, self.etag, self.last_modified, self.content_hash, self.reader)
+
+    def is_stale(self, now: int) -> bool:
+        """Tell whether it counts and hasn't been refreshed for longer than its limit, or never could be."""
+        if not self.enabled:
+            return False
+        if self.last_success_at is None:
+            return self.last_error != ""
+        return now - self.last_success_at > self.stale_seconds * SECOND
 
 
 def list_all(connection: Connection) -> list[Source]:
@@ -83,11 +123,22 @@ def get(connection: Connection, source: str) -> Source:
     return found
 
 
+def by_id(connection: Connection, source_id: int) -> Source:
+    """Return the source of a number. Raises `NotFoundError`."""
+    query = schema.sources.select().where(schema.sources.c.id == source_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFoundError("source", source_id)
+    return _build(row)
+
+
 def due(connection: Connection, now: int) -> list[Source]:
     """Return the enabled sources whose time has come, by key."""
     table = schema.sources
+    # One that was begun and never ended, by a node that died, has failed too.
+    failed = or_(table.c.last_success_at.is_(None), table.c.last_success_at < table.c.last_attempt_at)
     waits = case(
-        (and_(table.c.last_error != "", table.c.interval_seconds > RETRY_SECONDS), RETRY_SECONDS),
+        (and_(failed, table.c.interval_seconds > RETRY_SECONDS), RETRY_SECONDS),
         else_=table.c.interval_seconds,
     )
     rested = or_(table.c.last_attempt_at.is_(None), table.c.last_attempt_at + waits * SECOND <= now)
@@ -101,21 +152,27 @@ def add(  # noqa: PLR0913 - the fields, each named at the call
     location: str,
     *,
     category: str,
+    mirrors: Sequence[str] = (),
     format: str = Format.AUTO,  # noqa: A002 - the field's word, as in the command's option
     scope: str | None = None,
     enabled: bool = True,
     allow_private: bool = False,
     allow_public_suffix: bool = False,
     interval_seconds: int = DAY_SECONDS,
+    stale_seconds: int | None = None,
     starter: bool = False,
     licence: str = "",
     homepage: str = "",
 ) -> Source:
-    """Add a source, with nothing fetched yet. Raises `InvalidError`, or `ConflictError` when its key is taken."""
+    """Add a source, with nothing fetched yet. It is stale after `STALE_INTERVALS` where nothing else is said.
+
+    Raises `InvalidError`, or `ConflictError` when its key is taken.
+    """
     form = Checks()
     row = {
         "key": form.take("key", key, source),
         "location": form.take("location", _location, location),
+        "mirrors": form.take("mirrors", many, mirrors, _mirror, limit=MAX_MIRRORS),
         "format": form.take("format", one_of, Format, format),
         "category": form.take("category", _existing_category, change.connection, category),
         "enabled": enabled,
@@ -124,6 +181,9 @@ def add(  # noqa: PLR0913 - the fields, each named at the call
         "starter": starter,
         "scope": None if scope is None else form.take("scope", one_of, ListScope, scope),
         "interval_seconds": form.take("interval_seconds", _interval, interval_seconds),
+        "stale_seconds": interval_seconds * STALE_INTERVALS
+        if stale_seconds is None
+        else form.take("stale_seconds", _stale, stale_seconds),
         "licence": form.take("licence", text, licence),
         "homepage": form.take("homepage", text, homepage, limit=MAX_LOCATION),
     }
@@ -132,14 +192,19 @@ def add(  # noqa: PLR0913 - the fields, each named at the call
         raise ConflictError(f"there is a source {source!r} already")
     change.connection.execute(schema.sources.insert().values(_UNFETCHED | row))
     found = get(change.connection, source)
+    parts.add(change.connection, found.id)
     audit.record(change, "source.add", source, after=found)
     return found
 
 
 def remove(change: Change, source: str) -> Source:
-    """Remove a source and all its entries. Raises `NotFoundError`."""
+    """Remove a source with all its versions. Raises `NotFoundError`.
+
+    Its entries count no more; `loading.clear_away` deletes them, which may take a while.
+    """
     found = get(change.connection, source)
-    entries.remove(change, found.id)
+    parts.orphan(change.connection, found.id)
+    versions.forget(change.connection, found.id)
     change.connection.execute(schema.sources.delete().where(schema.sources.c.id == found.id))
     audit.record(change, "source.remove", source, before=found)
     # The index may go on naming it: what a snapshot doesn't know counts for nothing, and ids are never used again.
@@ -171,43 +236,42 @@ def set_category(change: Change, source: str, category: str) -> Source:
     return after
 
 
-def record_success(  # noqa: PLR0913 - the fields, each named at the call
-    change: Change,
-    source_id: int,
-    *,
-    etag: str,
-    last_modified: str,
-    content_hash: str,
-    rules: int,
-    rejected: int,
-    added: int,
-    removed: int,
-) -> Source:
-    """Remember that a refresh worked, and what it brought. It is an event only when it brought something.
+def claim(database: Database, source: Source, at: int) -> bool:
+    """Begin a refresh that is due; False when somebody else, on another node say, has begun it meanwhile."""
+    table = schema.sources
+    unclaimed = table.c.last_attempt_at.is_not_distinct_from(source.last_attempt_at)
+    query = table.update().where(table.c.id == source.id, unclaimed).values(last_attempt_at=at)
+    with database.note() as connection:
+        return connection.execute(query).rowcount == 1
+
+
+def record_success(change: Change, source_id: int, seen: Seen, *, rejected: int) -> None:
+    """Remember that a refresh worked, and what was seen.
 
     Raises `NotFoundError` when the source was removed meanwhile.
     """
-    query = schema.sources.select().where(schema.sources.c.id == source_id)
-    row = change.connection.execute(query).mappings().first()
-    if row is None:
-        raise NotFoundError("source", source_id)
-    before = _build(row)
-    values = {
-        "etag": etag,
-        "last_modified": last_modified,
-        "content_hash": content_hash,
-        "rules": rules,
+    values = seen._asdict() | {
+        "writing_ahead": False,
         "rejected": rejected,
         "last_attempt_at": change.now,
         "last_success_at": change.now,
         "last_error": "",
     }
-    after = _store(change, before, values)
-    if added or removed:
-        counts = {"rules": rules, "rejected": rejected}
-        earlier = {"rules": before.rules, "rejected": before.rejected}
-        audit.record(change, "source.refresh", before.key, earlier, counts | {"added": added, "removed": removed})
-    return after
+    table = schema.sources
+    if not change.connection.execute(table.update().where(table.c.id == source_id).values(values)).rowcount:
+        raise NotFoundError("source", source_id)
+
+
+def set_version(connection: Connection, source_id: int, version: int, rules: int) -> None:
+    """Bring a version into force: what was written ahead for it is what the source lists from now on."""
+    table = schema.sources
+    connection.execute(table.update().where(table.c.id == source_id).values(version=version, rules=rules))
+
+
+def set_writing_ahead(connection: Connection, source_id: int) -> None:
+    """Remember that the next version's entries are being written, in case that never ends."""
+    table = schema.sources
+    connection.execute(table.update().where(table.c.id == source_id).values(writing_ahead=True))
 
 
 def record_failure(database: Database, source_id: int, error: str, at: int) -> None:
@@ -221,14 +285,20 @@ def record_failure(database: Database, source_id: int, error: str, at: int) -> N
 def count_by_category(connection: Connection) -> dict[str, int]:
     """Return how many rules the enabled sources of each category have, by their last refresh."""
     table = schema.sources
-    query = table.select().with_only_columns(table.c.category, func.sum(table.c.rules)).where(table.c.enabled)
-    return {category: int(rules) for category, rules in connection.execute(query.group_by(table.c.category))}
+    part = schema.parts
+    category = func.coalesce(part.c.category, table.c.category)
+    query = select(category, func.sum(part.c.rules)).join_from(table, part, part.c.source_id == table.c.id)
+    return {key: int(rules) for key, rules in connection.execute(query.where(table.c.enabled).group_by(category))}
 
 
 _UNFETCHED: dict[str, Any] = {
+    "fetched_from": "",
     "etag": "",
     "last_modified": "",
     "content_hash": "",
+    "reader": 0,
+    "version": 0,
+    "writing_ahead": False,
     "rules": 0,
     "rejected": 0,
     "last_error": "",
@@ -264,6 +334,13 @@ def _location(location: str) -> str:
     return found
 
 
+def _mirror(location: str) -> str:
+    found = _location(location)
+    if "://" not in found:
+        raise ValueError("mirrors are http:// and https:// URLs")
+    return found
+
+
 def _existing_category(connection: Connection, category: str) -> str:
     if not categories.exists(connection, category):
         raise ValueError(f"there is no category {category[:80]!r}")
@@ -276,5 +353,11 @@ def _interval(seconds: int) -> int:
     return seconds
 
 
+def _stale(seconds: int) -> int:
+    if not MIN_INTERVAL_SECONDS <= seconds <= MAX_STALE_SECONDS:
+        raise ValueError(f"must be from {MIN_INTERVAL_SECONDS} to {MAX_STALE_SECONDS} seconds")
+    return seconds
+
+
 def _build(row: RowMapping) -> Source:
-    return Source(**row)
+    return Source(**dict(row) | {"mirrors": tuple(row["mirrors"])})

@@ -9,12 +9,12 @@ import pytest
 from admin_api.times import parse_time
 from policy.rules import Rule
 from querylog.errors import StoreDownError
-from storage import audit, categories, entries, exceptions, sources
+from storage import audit, categories, exceptions, sources
 from storage.audit import AuditEvent
 from storage.database import Database, now
 from storage.errors import DatabaseDownError
 from tests.support.admin_api import NOT_IN_TIME, ApiClient, running_api
-from tests.support.configuration import add_groups, add_source
+from tests.support.configuration import add_groups, add_source, list_rules
 
 FULL = {
     "domain": "Example.ORG.",
@@ -241,8 +241,9 @@ class TestListsAndCategories:
         ]
 
     async def test_sources_are_switched_and_removed(self, api: ApiClient) -> None:
-        with api.database.change("refresh") as change:
-            entries.replace(change, sources.get(change.connection, "list-a").id, [Rule("a.example")])
+        with api.database.reading() as connection:
+            number = sources.get(connection, "list-a").id
+        list_rules(api.database, number, [Rule("a.example")])
         before = api.database.state().entries_version
         off = await api.call("PATCH", "/sources/list-a", {"enabled": False, "category": "learning"})
         assert (off.status, off.json["enabled"], off.json["category"]) == (200, False, "learning")

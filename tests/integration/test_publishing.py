@@ -51,8 +51,7 @@ def relist(database: Database, *names: str) -> None:
     """Change the entries."""
     with database.reading() as connection:
         [source] = sources.list_all(connection)
-    with database.change("test") as change:
-        fill(change, source, names)
+    fill(database, source, names)
 
 
 def files(directory: Path) -> dict[str, int]:
@@ -363,8 +362,7 @@ with database.reading() as connection:
 print("ready", flush=True)
 while True:
     version = database.state().policy_version
-    with database.change("test") as change:
-        fill(change, source, [f"n{number}-{version}.example" for number in range(2000)])
+    fill(database, source, [f"n{number}-{version}.example" for number in range(2000)])
     publisher.publish()
 """
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from policy.rules import Rule
 from storage import audit, categories, exceptions, groups, networks, sources, tokens
 from storage.audit import AuditEvent
 from storage.database import Change, Database, PolicyState
 from storage.errors import ConflictError, InvalidError, NotFoundError, StorageError
 from storage.exceptions import Match, PolicyException, Status
-from tests.support.configuration import add_groups, add_source
+from storage.sources import Seen
+from tests.support.configuration import SEEN, add_groups, add_source, list_rules
 
 HOUR = 3_600_000_000
 
@@ -554,26 +556,24 @@ class TestSources:
     def test_a_refresh_that_worked_is_remembered(self, database: Database) -> None:
         with database.change("desk") as change:
             added = add_source(change, "a")
-        values: dict[str, Any] = {"etag": '"1"', "last_modified": "", "content_hash": "ab", "rules": 7, "rejected": 2}
-        with database.change("refresh") as change:
-            after = sources.record_success(change, added.id, **values, added=7, removed=0)
-            assert after.last_success_at == after.last_attempt_at == change.now
-        assert (after.etag, after.rules, after.rejected) == ('"1"', 7, 2)
+        seen = Seen("https://lists.example/a", '"1"', "", "ab", 1)
+        list_rules(database, added.id, [Rule("a.example"), Rule("b.example")], seen)
+        with database.reading() as connection:
+            after = sources.get(connection, "a")
+        assert after.last_success_at == after.last_attempt_at
+        assert (after.seen, after.rules, after.version) == (seen, 2, 1)
         [*_, event] = events(database)
         assert (event.action, event.target) == ("source.refresh", "a")
-        assert event.after == {"rules": 7, "rejected": 2, "added": 7, "removed": 0}
-        seen = len(events(database))
-        with database.change("refresh") as change:
-            sources.record_success(change, added.id, **values, added=0, removed=0)
-        assert len(events(database)) == seen
+        assert event.after == {"version": 1, "rules": 2, "rejected": 0, "added": 2, "removed": 0}
+        told = len(events(database))
+        list_rules(database, added.id, [Rule("a.example"), Rule("b.example")], seen)
+        assert len(events(database)) == told
         with database.reading() as connection:
-            assert sources.count_by_category(connection) == {"adult": 7}
+            assert sources.count_by_category(connection) == {"adult": 2}
 
     def test_a_refresh_of_a_source_that_is_gone(self, database: Database) -> None:
         with pytest.raises(NotFoundError), database.change("refresh") as change:
-            sources.record_success(
-                change, 99, etag="", last_modified="", content_hash="", rules=0, rejected=0, added=0, removed=0
-            )
+            sources.record_success(change, 99, SEEN, rejected=0)
         sources.record_failure(database, 99, "gone", 1)
         with database.reading() as connection:
             assert sources.list_all(connection) == []
@@ -581,15 +581,13 @@ class TestSources:
     def test_a_failure_keeps_what_was_good(self, database: Database) -> None:
         with database.change("desk") as change:
             added = add_source(change, "a")
-            sources.record_success(
-                change, added.id, etag="e", last_modified="", content_hash="", rules=7, rejected=0, added=7, removed=0
-            )
+            sources.record_success(change, added.id, SEEN, rejected=3)
         state = database.state()
         sources.record_failure(database, added.id, "no answer\x00 from lists.example", 5)
         with database.reading() as connection:
             after = sources.get(connection, "a")
         assert after.last_error == "no answer  from lists.example"
-        assert (after.last_attempt_at, after.rules, after.etag) == (5, 7, "e")
+        assert (after.last_attempt_at, after.rejected, after.seen) == (5, 3, SEEN)
         assert database.state() == state
 
     def test_due_by_interval_and_sooner_after_a_failure(self, database: Database) -> None:
@@ -609,9 +607,7 @@ class TestSources:
         assert due(300) == ["often"]
         assert due(900) == ["daily", "often"]
         with database.change("refresh") as change:
-            sources.record_success(
-                change, daily.id, etag="", last_modified="", content_hash="", rules=0, rejected=0, added=0, removed=0
-            )
+            sources.record_success(change, daily.id, SEEN, rejected=0)
             tried = change.now // 1_000_000
         assert "daily" not in due(tried + 86_399)
         assert "daily" in due(tried + 86_401)

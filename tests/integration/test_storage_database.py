@@ -25,7 +25,7 @@ def test_the_migrations_make_the_schema(database: Database) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, schema.metadata) == []
         keys = sqlalchemy.inspect(connection).get_pk_constraint("entries")
-    assert keys["constrained_columns"] == ["source_id", "key", "traits_id"]
+    assert keys["constrained_columns"] == ["part_id", "key", "traits_id", "since"]
     assert keys["name"] in {None, "pk_entries"}  # SQLite names none
 
 

@@ -1,8 +1,14 @@
 """Builders for what a configuration database holds."""
 
+from collections.abc import Iterable
+
+from policy.rules import Rule
 from storage import categories, groups, sources
 from storage.database import Change, Database
-from storage.sources import Source
+from storage.loading import Difference, loading
+from storage.sources import Seen, Source
+
+SEEN = Seen("/lists/a.txt", "", "", "ab", 1)
 
 
 def add_source(change: Change, key: str, *, category: str = "adult", **fields: object) -> Source:
@@ -16,3 +22,13 @@ def add_groups(database: Database, *names: str) -> None:
     with database.change("set-up") as change:
         for name in names:
             groups.add(change, name)
+
+
+def list_rules(database: Database, source_id: int, rules: Iterable[Rule], seen: Seen = SEEN) -> Difference:
+    """Let a source list exactly these rules, as a refresh would."""
+    with loading(database, source_id) as load:
+        load.take(rules)
+        difference = load.compare()
+        load.write()
+        load.finish("refresh", seen, rejected=0)
+    return difference

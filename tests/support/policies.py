@@ -6,9 +6,10 @@ from ipaddress import ip_address
 from policy.decide import decide
 from policy.rules import Action, Rule, Scope, Traits
 from policy.snapshot import Snapshot
-from storage import categories, entries, groups, sources
-from storage.database import Change, Database
+from storage import categories, groups, sources
+from storage.database import Database
 from storage.sources import Source
+from tests.support.configuration import list_rules
 
 SUBTREE = Traits(Scope.SUBTREE, Action.BLOCK)
 GROUPS = ("students", "staff", "guests")
@@ -23,25 +24,13 @@ def set_up(database: Database, *names: str) -> Source:
             groups.add(change, group)
             groups.block(change, group, ["adult"])
         source = sources.add(change, "list", "/lists/list.txt", category="adult")
-    with database.change("set-up") as change:
-        fill(change, source, names)
+    fill(database, source, names)
     return source
 
 
-def fill(change: Change, source: Source, names: Iterable[str]) -> None:
-    """Let a source list exactly these names, each with all below it, as a refresh would. First in its change."""
-    found = entries.replace(change, source.id, [Rule(name, SUBTREE) for name in names])
-    sources.record_success(
-        change,
-        source.id,
-        etag="",
-        last_modified="",
-        content_hash="",
-        rules=found.added + found.unchanged,
-        rejected=0,
-        added=found.added,
-        removed=found.removed,
-    )
+def fill(database: Database, source: Source, names: Iterable[str]) -> None:
+    """Let a source list exactly these names, each with all below it, as a refresh would."""
+    list_rules(database, source.id, [Rule(name, SUBTREE) for name in names])
 
 
 def verdict(snapshot: Snapshot, name: str, client: str = "192.0.2.1", qtype: str = "A") -> str:

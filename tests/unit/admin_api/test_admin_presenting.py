@@ -49,6 +49,7 @@ def test_a_source_keeps_to_itself_what_a_refresh_needs() -> None:
         id=1,
         key="a",
         location="/a",
+        mirrors=(),
         format="auto",
         category="games",
         scope=None,
@@ -56,6 +57,7 @@ def test_a_source_keeps_to_itself_what_a_refresh_needs() -> None:
         allow_private=False,
         allow_public_suffix=False,
         interval_seconds=300,
+        stale_seconds=900,
         starter=False,
         licence="",
         homepage="",
@@ -63,7 +65,7 @@ def test_a_source_keeps_to_itself_what_a_refresh_needs() -> None:
         last_success_at=TIME,
     )
     shown = present(source)
-    assert not {"id", "etag", "last_modified", "content_hash"} & set(shown)
+    assert not {"id", "etag", "last_modified", "content_hash", "reader", "fetched_from", "writing_ahead"} & set(shown)
     assert (shown["last_success_at"], shown["last_error"]) == ("2026-12-01T15:00:00Z", None)
 
 

@@ -10,10 +10,10 @@ from blocklists import compiling
 from blocklists.compiling import compile_from
 from policy.index import Index
 from policy.rules import Action, Rule, Scope, Traits
-from storage import entries, sources
+from storage import sources
 from storage.database import Database
 from storage.errors import DatabaseDownError
-from tests.support.configuration import add_source
+from tests.support.configuration import add_source, list_rules
 
 RULES = [
     Rule("a.example", Traits(Scope.SUBTREE, Action.BLOCK)),
@@ -28,8 +28,7 @@ def filled(sqlite_database: Database) -> Database:
     for key in ("one", "two"):
         with sqlite_database.change("test") as change:
             source = add_source(change, key)
-        with sqlite_database.change("test") as change:
-            entries.replace(change, source.id, RULES if key == "one" else RULES[:1])
+        list_rules(sqlite_database, source.id, RULES if key == "one" else RULES[:1])
     return sqlite_database
 
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
+from blocklists.refresh import Step
 from commands.progress import Progress
 
 STEPS = [("a", "fetching"), ("b", "fetching"), ("a", "storing"), ("a", "updated"), ("b", "failed")]
@@ -16,8 +17,8 @@ Output = pytest.CaptureFixture[str]
 
 def go_through(*, quiet: bool = False) -> None:
     with Progress(["a", "b"], quiet=quiet) as progress:
-        for source, step in STEPS:
-            progress.report(source, step)
+        for source, name in STEPS:
+            progress.report(Step(source, name))
 
 
 def on_a_terminal(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -63,7 +64,7 @@ def test_terminal_shows_a_bar_that_goes_when_it_is_done(monkeypatch: pytest.Monk
 def test_terminal_has_its_cursor_back_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         with Progress(["a"], quiet=False) as progress:
-            progress.report("a", "fetching")
+            progress.report(Step("a", "fetching"))
             raise ZeroDivisionError
 
     def see_it_fail() -> None:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from policy.rules import Action, Rule, Scope, Traits
-from storage import staging
 from storage.database import Database
 from storage.errors import InvalidError, NotFoundError
 from storage.exceptions import PolicyException, Status
+from storage.loading import rows_of
 from storage.tokens import Role
 
 LIVE = PolicyException(
@@ -49,17 +49,16 @@ def test_each_role_includes_the_ones_below() -> None:
 
 def test_rows_carry_a_key_and_the_number_of_their_traits() -> None:
     allow = Traits(Scope.SUBTREE, Action.ALLOW)
-    numbers: dict[Traits, int] = {}
     rules = [Rule("www.a.example"), Rule("b.example", allow), Rule(r"^ad\d", pattern=True), Rule("c.example", Traits())]
-    rows = list(staging._rows(rules, numbers))
-    assert rows == [("example.a.www.", 0), ("example.b.", 1), (r"/^ad\d/", 0), ("example.c.", 0)]
-    assert numbers == {Traits(): 0, allow: 1}
+    numbers = {Traits(): 3, allow: 7}
+    rows = list(rows_of(5, rules, numbers.__getitem__))
+    assert rows == [(5, "example.a.www.", 3), (5, "example.b.", 7), (5, r"/^ad\d/", 3), (5, "example.c.", 3)]
 
 
 @pytest.mark.parametrize("expression", ["a\0b", "é" * 1300])
 def test_an_expression_that_no_index_holds_is_refused(expression: str) -> None:
     with pytest.raises(InvalidError, match="can't be stored"):
-        list(staging._rows([Rule(expression, pattern=True)], {}))
+        list(rows_of(1, [Rule(expression, pattern=True)], lambda _: 1))
 
 
 def test_a_missing_thing_is_named() -> None:
