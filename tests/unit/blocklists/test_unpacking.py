@@ -2,45 +2,20 @@
 
 import gzip
 import io
-import struct
 import tarfile
 import tracemalloc
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable
 
 import pytest
-import zstandard
 
-from blocklists import unpacking
-from blocklists.unpacking import MAX_LAYERS, UnpackedTooLargeError, UnpackError, unpack
+from blocklists import archives, unpacking
+from blocklists.unpacking import MAX_LAYERS, UnpackedTooLargeError, UnpackError, is_archive, members, unpack
+from tests.support.packing import tarred, zipped, zstd
 
 LIST = b"".join(b"n%d.example\n" % number for number in range(5000))
 LIMIT = 1 << 20
-
-
-def zstd(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor().compress(data)
-
-
-def zipped(members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return packed.getvalue()
-
-
-def tarred(members: Mapping[str, bytes | tarfile.TarInfo], tar_format: int = tarfile.PAX_FORMAT) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tar_format) as archive:
-        for name, content in members.items():
-            if isinstance(content, tarfile.TarInfo):
-                archive.addfile(content)
-            else:
-                entry = tarfile.TarInfo(name)
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +83,7 @@ def test_link_of_a_zip_is_not_taken_for_a_list() -> None:
 
 def test_names_that_climb_out_of_the_archive_go_nowhere() -> None:
     """Names only sort: nothing is written."""
-    assert unpack(zipped({"../../evil.txt": b"a.example", "/etc/x": b"b.example"}), LIMIT) == b"a.example\nb.example"
+    assert unpack(zipped({"../../evil.txt": b"b.example", "/etc/x": b"a.example"}), LIMIT) == b"a.example\nb.example"
 
 
 BOMB = bytes(LIMIT + 1)
@@ -140,28 +115,6 @@ def test_bomb_is_cut_off_while_it_unpacks(pack: Callable[[bytes], bytes]) -> Non
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100 << 20
-
-
-def test_sparse_member_of_a_tar_is_left_out() -> None:
-    """It would grow to a size that is in no octet of the archive."""
-    entry = tarfile.TarInfo("big.txt")
-    entry.type = tarfile.GNUTYPE_SPARSE
-    header = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
-    header[386 : 386 + 24] = b"00000000000\0" + b"00000000000\0"
-    header[483 : 483 + 12] = b"77777777777\0"
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    assert unpack(bytes(header) + tarred({"list.txt": b"a.example"}), LIMIT) == b"a.example"
-
-
-def test_tar_whose_members_lead_back_to_themselves_ends() -> None:
-    entry = tarfile.TarInfo("loop.txt")
-    header = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
-    header[124:136] = b"\xff" * 10 + struct.pack(">H", 0xFE00)  # minus 512 in base 256
-    header[148:156] = b" " * 8
-    header[148:156] = b"%06o\0 " % sum(header)
-    with pytest.raises(UnpackError):
-        unpack(bytes(header) * 3, LIMIT)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd, lambda data: zipped({"list.txt": data})])
@@ -205,11 +158,16 @@ def test_archive_without_a_text_file_is_refused(members: dict[str, bytes]) -> No
 
 def test_archive_of_too_many_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     members = {f"{number}.txt": b"a" for number in range(20)}
-    monkeypatch.setattr(unpacking, "MAX_MEMBERS", 19)
-    monkeypatch.setattr(unpacking, "MAX_DIRECTORY", 20 * 46)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 19)
     for packed in (zipped(members), tarred(members)):
         with pytest.raises(UnpackError, match="too many files"):
             unpack(packed, LIMIT)
+
+
+def test_directory_of_a_zip_is_not_read_when_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_ZIP_DIRECTORY", 20 * 46)
+    with pytest.raises(UnpackError, match="too many files"):
+        unpack(zipped({f"{number}.txt": b"a" for number in range(20)}), LIMIT)
 
 
 def test_encrypted_zip_is_refused() -> None:
@@ -227,3 +185,100 @@ def test_encrypted_zip_is_refused() -> None:
 def test_other_packings_are_named(magic: bytes, name: str) -> None:
     with pytest.raises(UnpackError, match=f"packed with {name}"):
         unpack(magic, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(gzip.compress(LIST) + bytes(700), id="zeros to fill a block up"),
+        pytest.param(gzip.compress(b"") + gzip.compress(LIST) + gzip.compress(b""), id="empty members"),
+        pytest.param(b"".join(gzip.compress(LIST[start : start + 7]) for start in range(0, len(LIST), 7)), id="many"),
+        pytest.param(gzip.compress(LIST, compresslevel=0), id="stored"),
+        pytest.param(gzip.compress(gzip.compress(gzip.compress(LIST))), id="three layers"),
+        pytest.param(gzip.compress(zstd(gzip.compress(LIST))), id="different layers"),
+    ],
+)
+def test_odd_compression_is_undone(packed: bytes) -> None:
+    assert unpack(packed, LIMIT) == LIST
+
+
+@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 131_072, 500_000])
+def test_nothing_is_lost_between_chunks(size: int) -> None:
+    content = (LIST * (size // len(LIST) + 1))[:size]
+    for pack in (gzip.compress, zstd):
+        assert unpack(pack(content), LIMIT) == content
+        assert unpack(pack(pack(content)), LIMIT) == content
+
+
+def test_what_follows_compressed_data_is_no_part_of_it() -> None:
+    with pytest.raises(UnpackError, match="damaged"):
+        unpack(gzip.compress(LIST) + b"evil.example", LIMIT)
+    with pytest.raises(UnpackError):
+        unpack(zstd(LIST) + b"evil.example", LIMIT)
+
+
+def test_checksum_is_checked() -> None:
+    packed = bytearray(gzip.compress(LIST))
+    packed[-8] ^= 1
+    with pytest.raises(UnpackError, match="damaged"):
+        unpack(bytes(packed), LIMIT)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def test_endless_empty_pieces_are_refused(monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]) -> None:
+    monkeypatch.setattr(unpacking, "MAX_FRAMES", 50)
+    assert unpack(pack(b"") * 50, LIMIT) == b""
+    with pytest.raises(UnpackError, match="packed in too many pieces"):
+        unpack(pack(b"") * 51, LIMIT)
+
+
+def test_long_name_in_a_gzip_header_costs_nothing() -> None:
+    header = b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * (1 << 20) + b"\0"
+    deflate = zlib.compressobj(wbits=-15)
+    content = deflate.compress(LIST) + deflate.flush()
+    trailer = zlib.crc32(LIST).to_bytes(4, "little") + len(LIST).to_bytes(4, "little")
+    assert unpack(header + content + trailer, LIMIT) == LIST
+
+
+def test_bomb_within_a_bomb_is_cut_off_while_it_unpacks() -> None:
+    packed = gzip.compress(gzip.compress(gzip.compress(bytes(256 << 20))))
+    assert len(packed) < 2_000
+    tracemalloc.start()
+    with pytest.raises(UnpackedTooLargeError):
+        unpack(packed, LIMIT)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_by_a_method_without_bounds_is_refused(method: int) -> None:
+    """Bzip2 gives out more than is asked of it; LZMA takes as much memory as the archive says."""
+    with pytest.raises(UnpackError, match="packed by another method than deflate"):
+        unpack(zipped({"list.txt": LIST}, method), LIMIT)
+
+
+def test_archive_is_told_under_its_compression() -> None:
+    for archive in (zipped({"list.txt": LIST}), tarred({"list.txt": LIST})):
+        assert is_archive(archive, LIMIT)
+        assert is_archive(gzip.compress(zstd(archive)), LIMIT)
+    for plain in (b"", LIST, gzip.compress(LIST), zstd(b"")):
+        assert not is_archive(plain, LIMIT)
+    with pytest.raises(UnpackError, match="damaged"):
+        is_archive(b"\x1f\x8b\x08" + b"\xff" * 600, LIMIT)
+
+
+def test_text_that_two_copies_would_hold_is_held_once() -> None:
+    """An archive of several texts becomes one text; each is let go of as it is copied."""
+    packed = gzip.compress(tarred({f"{number}.txt": LIST * 20 for number in range(10)}))
+    size = 10 * 20 * len(LIST)
+    tracemalloc.start()
+    assert len(unpack(packed, 2 * size)) == size + 9
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * size
+
+
+def test_members_need_an_archive() -> None:
+    with pytest.raises(UnpackError, match="it is no archive"):
+        list(members(gzip.compress(LIST), LIMIT))
