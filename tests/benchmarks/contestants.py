@@ -134,7 +134,7 @@ class Unbound(OneProcess):
 
     def version(self) -> str:
         """Return ``1.17.1``, say."""
-        return _found(r"Version (\S+)", ["unbound", "-V"])
+        return version_of("unbound", "-V")
 
     def command(self) -> list[str]:
         """Write its configuration."""
@@ -161,7 +161,7 @@ class Dnsmasq(OneProcess):
 
     def version(self) -> str:
         """Return ``2.90``, say."""
-        return _found(r"version (\S+)", ["dnsmasq", "--version"])
+        return version_of("dnsmasq", "--version")
 
     def command(self) -> list[str]:
         """Write its configuration."""
@@ -260,7 +260,8 @@ class Upstream:
         self._process.wait()
 
 
-def _found(pattern: str, command: list[str]) -> str:
+def version_of(*command: str) -> str:
+    """Return the version that a command tells."""
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
-    found = re.search(pattern, done.stdout + done.stderr)
+    found = re.search(r"[Vv]ersion (\S+)", done.stdout + done.stderr)
     return found[1] if found else "unknown"
