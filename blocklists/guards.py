@@ -16,15 +16,8 @@ from policy.rules import Rule, Scope
 from settings import Settings
 
 # What devices ask for to find out whether they have a network and what time it is. Who blocks these takes whole
-# schools off the network; no list of a category means to.
-EVERYBODYS = (
-    "captive.apple.com",
-    "connectivitycheck.gstatic.com",
-    "www.msftconnecttest.com",
-    "time.apple.com",
-    "time.windows.com",
-    "pool.ntp.org",
-)
+# schools off the network, and no list means to. Windows's own are left out: lists against its telemetry do mean them.
+EVERYBODYS = ("captive.apple.com", "connectivitycheck.gstatic.com", "pool.ntp.org", "time.apple.com")
 FOR_RESOLVERS = frozenset({"doh", "proxies"})
 """Categories whose lists rightly name public resolvers, the district's upstreams perhaps among them."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from blocklists import catalogue
 from blocklists.errors import BlocklistError, ListError
@@ -19,6 +19,7 @@ from blocklists.fetching import Fetched, NotModified, content_hash_of, fetch
 from blocklists.guards import Canaries, check_size
 from blocklists.listing import Parsed, Rejection, read_list
 from policy.rules import Rule
+from settings import Settings
 from storage import categories, loading, sources
 from storage.categories import Kind
 from storage.database import Database, now
@@ -40,6 +41,22 @@ TELL_EVERY = 20_000
 
 class NothingInItError(ListError):
     """The list holds no rule: nobody meant to publish that."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the configuration says about refreshing."""
+
+    base: Path
+    """Where relative locations start."""
+    canaries: Canaries = field(default_factory=Canaries)
+    keep_days: int = 365
+    """What a source held longer ago is forgotten."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the terms of a configuration: lists are remembered for as long as the lookups that they decided."""
+        return cls(settings.base, Canaries.of(settings), settings.querylog.retention_days)
 
 
 @dataclass
@@ -78,20 +95,17 @@ Progress = Callable[[Step], None]
 async def refresh(
     database: Database,
     chosen: Sequence[Source],
+    terms: Terms,
     *,
     actor: str,
-    base: Path,
-    canaries: Canaries | None = None,
-    keep_days: int = 365,
     force: bool = False,
     progress: Progress = lambda _step: None,
 ) -> list[Outcome]:
-    """Refresh sources: fetched side by side, stored one after the other. Relative locations start at `base`.
+    """Refresh sources: fetched side by side, stored one after the other.
 
-    What a source held longer ago than `keep_days` is forgotten. With `force` what didn't change is fetched and read
-    again, and a list is taken however much it shrank or grew.
+    With `force` what didn't change is fetched and read again, and a list is taken however much it shrank or grew.
     """
-    refreshing = _Refreshing(database, actor, base, canaries or Canaries(), keep_days, force, progress)
+    refreshing = _Refreshing(database, terms, actor, progress, force=force)
     outcomes = list(await asyncio.gather(*map(refreshing.one, chosen)))
     with suppress(DatabaseDownError):  # there is time for that at the next refresh
         await asyncio.to_thread(loading.clear_away, database)
@@ -101,23 +115,12 @@ async def refresh(
 class _Refreshing:
     """One refresh of several sources."""
 
-    def __init__(
-        self,
-        database: Database,
-        actor: str,
-        base: Path,
-        canaries: Canaries,
-        keep_days: int,
-        force: bool,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, database: Database, terms: Terms, actor: str, progress: Progress, *, force: bool) -> None:
         self._database = database
+        self._terms = terms
         self._actor = actor
-        self._base = base
-        self._canaries = canaries
-        self._keep_days = keep_days
-        self._force = force
         self._progress = progress
+        self._force = force
         self._in_work = asyncio.Semaphore(AT_ONCE)
         self._storing = asyncio.Lock()
 
@@ -129,7 +132,7 @@ class _Refreshing:
             try:
                 await self._work(source, outcome)
             except Exception as error:  # noqa: BLE001 - a bug in one source costs that source
-                outcome.status, outcome.error = "failed", _told(error, source)
+                outcome.status, outcome.rules, outcome.error = "failed", 0, _told(error, source)
                 await asyncio.to_thread(_remember_failure, self._database, source, outcome.error)
             outcome.seconds = time.monotonic() - started
             self._progress(Step(source.key, outcome.status))
@@ -152,7 +155,7 @@ class _Refreshing:
         known = source.seen if self._is_read(source) and not self._force else None
         return await fetch(
             source.location,
-            base=self._base,
+            base=self._terms.base,
             allow_private=source.allow_private,
             etag=(known and known.etag) or None,
             last_modified=(known and known.last_modified) or None,
@@ -184,7 +187,7 @@ class _Refreshing:
             load.finish(self._actor, _seen(source, fetched), rejected=outcome.rejected.total())
         outcome.added, outcome.removed, outcome.rules = difference.added, difference.removed, difference.rules
         outcome.status = "updated" if difference.added or difference.removed else "unchanged"
-        loading.forget_before(self._database, source.id, now() - self._keep_days * 86_400_000_000)
+        loading.forget_before(self._database, source.id, now() - self._terms.keep_days * 86_400_000_000)
 
     def _read(self, load: Loading, fetched: Fetched, outcome: Outcome) -> None:
         """Take in a list's rules, counting what is rejected. Raises `ListError` where it is no list of any use."""
@@ -196,7 +199,7 @@ class _Refreshing:
         rules = self._counted(source, listing, lines, outcome)
         with self._database.reading() as connection:
             blocks = categories.get(connection, source.category).kind == Kind.BLOCK
-        load.take(self._canaries.watch(rules, source.category) if blocks else rules)
+        load.take(self._terms.canaries.watch(rules, source.category) if blocks else rules)
         if not outcome.rules:
             reasons = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.most_common(3))
             raise NothingInItError(f"no rule in it ({reasons or 'it is empty'})")

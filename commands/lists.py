@@ -37,8 +37,7 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
 
     A source that fails keeps its last good version, and the command exits with 1.
     """
-    from blocklists.guards import Canaries  # noqa: PLC0415 - with the next
-    from blocklists.refresh import refresh  # noqa: PLC0415 - the HTTP client is for fetching alone
+    from blocklists.refresh import Terms, refresh  # noqa: PLC0415 - the HTTP client is for fetching alone
 
     session = context.session
     with session.state.locked("refresh"):  # before the sources are read: another refresh may be at them
@@ -52,10 +51,8 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
                 refresh(
                     session.database,
                     chosen,
+                    Terms.of(session.settings),
                     actor=session.actor,
-                    base=session.settings.base,
-                    canaries=Canaries.of(session.settings),
-                    keep_days=session.settings.querylog.retention_days,
                     force=force,
                     progress=progress.report,
                 )

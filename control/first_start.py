@@ -19,7 +19,7 @@ def is_due(database: Database) -> bool:
 
 def prepare(database: Database) -> None:
     """Fill a new database; one that another process has filled meanwhile is left as it is."""
-    from blocklists.refresh import BUILTIN, refresh  # noqa: PLC0415 - an HTTP client, which no other start needs
+    from blocklists.refresh import BUILTIN, Terms, refresh  # noqa: PLC0415 - an HTTP client, which no other start needs
 
     with database.change(ACTOR) as change:
         if groups.list_all(change.connection):
@@ -60,7 +60,7 @@ def prepare(database: Database) -> None:
             )
     with database.reading() as connection:
         starters = [source for source in sources.list_all(connection) if source.starter]
-    asyncio.run(refresh(database, starters, actor=ACTOR, base=Path("/")))
+    asyncio.run(refresh(database, starters, Terms(Path("/")), actor=ACTOR))
 
 
 def first_token(database: Database) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from blocklists.refresh import refresh
+from blocklists.refresh import Terms, refresh
 from control import publisher as publishing
 from control.publisher import Publisher
 from policy.snapshot import Snapshot
@@ -80,7 +80,7 @@ async def publish_all(database: Database, directory: Path) -> Snapshot:
             sources.add(change, f"real-{kind}", str(LISTS / f"{name}.zst"), category="advertising", format=kind)
             for kind, name, _, _ in FILES
         ]
-    outcomes = await refresh(database, chosen, actor="test", base=Path("/"))
+    outcomes = await refresh(database, chosen, Terms(Path("/")), actor="test")
     assert [(outcome.error, outcome.status) for outcome in outcomes] == [("", "updated")] * len(FILES)
     policies = directory / "policy"
     policies.mkdir()

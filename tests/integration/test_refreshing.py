@@ -16,11 +16,12 @@ import pytest
 from aiohttp import web
 
 from blocklists import refresh as refreshing
+from blocklists.guards import Canaries
 from blocklists.listing import read_list
-from blocklists.refresh import AT_ONCE, Outcome, Step, refresh
+from blocklists.refresh import AT_ONCE, Outcome, Step, Terms, refresh
 from policy.names import name_of
 from policy.rules import Rule
-from storage import audit, entries, sources
+from storage import audit, categories, entries, sources
 from storage.database import Database, read_state
 from storage.errors import DatabaseDownError
 from storage.sources import Source
@@ -61,7 +62,7 @@ def names(database: Database, key: str) -> set[str]:
 
 async def run(database: Database, *keys: str, **options: Any) -> list[Outcome]:
     chosen = [source_of(database, key) for key in keys]
-    return await refresh(database, chosen, actor="test", base=Path("/nonexistent"), **options)
+    return await refresh(database, chosen, Terms(Path("/nonexistent")), actor="test", **options)
 
 
 async def run_one(database: Database, key: str, **options: Any) -> Outcome:
@@ -233,6 +234,43 @@ async def test_bad_list_keeps_the_last_good_version(
     assert source_of(database, "a").last_error == ""
 
 
+async def test_a_list_that_shrank_by_more_than_half_waits_for_a_person(database: Database, lists: Path) -> None:
+    file = lists / "a.txt"
+    file.write_text("".join(f"n{number}.example\n" for number in range(30)))
+    add(database, "a", file)
+    await run_one(database, "a")
+    file.write_text("".join(f"n{number}.example\n" for number in range(14)))
+    refused = await run_one(database, "a")
+    assert (refused.status, refused.rules) == ("failed", 0)
+    assert "shrank by more than half, from 30 to 14 rules" in refused.error
+    assert len(names(database, "a")) == source_of(database, "a").rules == 30
+    assert (await run_one(database, "a")).status == "failed"  # until somebody says that it is right
+    assert (await run_one(database, "a", force=True)).removed == 16
+
+
+async def test_a_list_that_would_block_a_canary_is_refused_even_by_force(database: Database, lists: Path) -> None:
+    file = lists / "a.txt"
+    file.write_text("one.example\n")
+    source = add(database, "a", file)
+    terms = Terms(lists, Canaries(["www.district.example"]))
+    await refresh(database, [source], terms, actor="test")
+    file.write_text("one.example\ndistrict.example\n")
+    for force in (False, True):
+        [outcome] = await refresh(database, [source_of(database, "a")], terms, actor="test", force=force)
+        assert "would block www.district.example by ||district.example^" in outcome.error
+    assert names(database, "a") == {"one.example"}
+
+
+async def test_a_list_that_allows_may_name_canaries(database: Database, lists: Path) -> None:
+    (lists / "a.txt").write_text("district.example\n")
+    with database.change("test") as change:
+        categories.ensure(change, "learning", kind="allow")
+        source = sources.add(change, "a", str(lists / "a.txt"), category="learning")
+    terms = Terms(lists, Canaries(["www.district.example"]))
+    [outcome] = await refresh(database, [source], terms, actor="test")
+    assert (outcome.status, outcome.rules) == ("updated", 1)
+
+
 async def test_one_that_fails_keeps_no_other_from_its_refresh(database: Database, lists: Path) -> None:
     for key in "abc":
         (lists / key).write_text(f"{key}.example\n")
@@ -272,7 +310,7 @@ async def test_source_that_was_removed_meanwhile_leaves_nothing(database: Databa
     with database.change("test") as change:
         sources.remove(change, "a")
     version = database.state()
-    [outcome] = await refresh(database, [source], actor="test", base=lists)
+    [outcome] = await refresh(database, [source], Terms(lists), actor="test")
     assert outcome.status == "failed"
     assert text == HTML or outcome.error == "it was removed meanwhile"
     with database.reading() as connection:
@@ -294,7 +332,7 @@ async def test_database_that_goes_down_is_told_for_each_source(
 
     monkeypatch.setattr(sqlite_database, "change", down)
     monkeypatch.setattr(sqlite_database, "note", down)
-    outcomes = await refresh(sqlite_database, chosen, actor="test", base=lists)
+    outcomes = await refresh(sqlite_database, chosen, Terms(lists), actor="test")
     assert [outcome.error for outcome in outcomes] == ["the database is down"] * 2
 
 
@@ -378,14 +416,14 @@ async def test_progress_tells_each_step_in_its_order(sqlite_database: Database, 
 REFRESHES = """
 import asyncio, sys
 from pathlib import Path
-from blocklists.refresh import refresh
+from blocklists.refresh import Terms, refresh
 from storage import sources
 from storage.database import Database
 database = Database(sys.argv[1])
 with database.reading() as connection:
     chosen = [sources.get(connection, "a")]
 tell = lambda step: print(step.name, flush=True)
-asyncio.run(refresh(database, chosen, actor="test", base=Path("/"), progress=tell))
+asyncio.run(refresh(database, chosen, Terms(Path("/")), actor="test", progress=tell))
 """
 
 
