@@ -37,6 +37,8 @@ sync_interval_ms = 250
 [filter]
 default_group = "guests"
 block_ttl_seconds = 0
+[blocklists]
+canaries = ["School.example.", "sis.school.example"]
 [cache]
 entries = 0
 max_ttl_seconds = 60
@@ -91,6 +93,7 @@ def test_without_a_file_everything_has_the_documented_default(tmp_path: Path) ->
     assert made.querylog.on_full == "serve"
     assert made.filter.default_group == "students"
     assert made.filter.block_ttl_seconds == 10
+    assert made.blocklists.canaries == ()
     assert made.source is None
 
 
@@ -114,6 +117,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert made.admin.host_names == ("monitor.example",)
     assert dataclasses.astuple(made.querylog) == (30, "refuse", 250)
     assert dataclasses.astuple(made.filter) == ("guests", 0)
+    assert made.blocklists.canaries == ("school.example", "sis.school.example")
     assert dataclasses.astuple(made.cache) == (0, 60)
     assert made.source == tmp_path / "hallmonitor.toml"
 
