@@ -19,7 +19,7 @@ def compile_from(connection: Connection, path: Path) -> Compiled:
 
     Disabled sources are in it, so that enabling one takes no compiling: the snapshot says which count.
     """
-    return compile_index(path, lambda: entries.iterate(connection), entries.traits(connection))
+    return compile_index(path, entries.iterate(connection), entries.traits(connection))
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def write_index(path: Path, rules: Iterable[tuple[int, Rule]]) -> None:
         key = f"/{rule.name}/" if rule.pattern else key_of(rule.name)
         entries.append((key, source, numbers.setdefault(rule.traits, 7 + 3 * len(numbers))))
     entries.sort()
-    compile_index(path, lambda: iter(entries), {number: traits for traits, number in numbers.items()})
+    compile_index(path, entries, {number: traits for traits, number in numbers.items()})
 
 
 def document(

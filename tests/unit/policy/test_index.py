@@ -5,6 +5,7 @@ import json
 import random
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_more_listings_than_two_octets_hold(tmp_path: Path) -> None:
     """Each name under its own source: no two listings are alike."""
     count = (1 << 16) + 5
     entries = sorted((f"test.n{number:05d}.", number, 1) for number in range(count))
-    compile_index(tmp_path / "i", lambda: entries, {1: Traits()})
+    compile_index(tmp_path / "i", entries, {1: Traits()})
     index = Index.open(tmp_path / "i", verify=True)
     for number in (0, 1, 65534, 65535, 65536, count - 1):
         assert [match.source for match in index.match(f"n{number:05d}.test")] == [number]
@@ -102,7 +103,7 @@ def test_more_listings_than_two_octets_hold(tmp_path: Path) -> None:
 
 def test_compiling_tells_what_it_wrote_and_leaves_nothing_else(tmp_path: Path) -> None:
     entries = [("/^ad/", 1, 1), ("test.a.", 1, 1), ("test.a.", 2, 1), ("test.b.", 1, 1)]
-    done = compile_index(tmp_path / "i", lambda: entries, {1: Traits(), 2: Traits(Scope.EXACT)})
+    done = compile_index(tmp_path / "i", entries, {1: Traits(), 2: Traits(Scope.EXACT)})
     assert (done.names, done.patterns) == (2, 1)
     assert done.octets == (tmp_path / "i").stat().st_size
     assert [path.name for path in tmp_path.iterdir()] == ["i"]
@@ -112,11 +113,12 @@ def test_a_failed_compilation_keeps_the_old_index(tmp_path: Path) -> None:
     write_index(tmp_path / "i", [(1, block("old.test"))])
     before = (tmp_path / "i").read_bytes()
 
-    def broken() -> list[tuple[str, int, int]]:
+    def broken() -> Iterator[tuple[str, int, int]]:
+        yield "test.new.", 1, 1
         raise OSError("the database is gone")
 
     with pytest.raises(OSError, match="gone"):
-        compile_index(tmp_path / "i", broken, {})
+        compile_index(tmp_path / "i", broken(), {1: Traits()})
     assert (tmp_path / "i").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["i"]
 
