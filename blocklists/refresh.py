@@ -17,7 +17,8 @@ from blocklists import catalogue
 from blocklists.errors import BlocklistError, ListError
 from blocklists.fetching import Fetched, NotModified, content_hash_of, fetch
 from blocklists.guards import Canaries, check_size
-from blocklists.listing import Parsed, Rejection, read_list
+from blocklists.listing import UT1, Parsed, Rejection
+from blocklists.reading import read
 from policy.rules import Rule
 from settings import Settings
 from storage import categories, loading, sources
@@ -72,6 +73,8 @@ class Outcome:
     removed: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     """Lines by the reason for which they were rejected."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Directories of an archive of which nothing was taken, each with why."""
     seconds: float = 0.0
     error: str = ""
 
@@ -190,28 +193,36 @@ class _Refreshing:
         loading.forget_before(self._database, source.id, now() - self._terms.keep_days * 86_400_000_000)
 
     def _read(self, load: Loading, fetched: Fetched, outcome: Outcome) -> None:
-        """Take in a list's rules, counting what is rejected. Raises `ListError` where it is no list of any use."""
+        """Take in what a list or an archive holds. Raises `ListError` where it is of no use."""
         source = load.source
-        listing = read_list(
+        with self._database.reading() as connection:
+            kinds = {category.key: category.kind for category in categories.list_all(connection)}
+        content = read(
             fetched.data, format=source.format, scope=source.scope, allow_public_suffix=source.allow_public_suffix
         )
-        lines = fetched.data.count(b"\n") + 1
-        rules = self._counted(source, listing, lines, outcome)
-        with self._database.reading() as connection:
-            blocks = categories.get(connection, source.category).kind == Kind.BLOCK
-        load.take(self._terms.canaries.watch(rules, source.category) if blocks else rules)
+        lines = None if content.format == UT1 else fetched.data.count(b"\n") + 1
+        for part in content.parts:
+            category = part.category or source.category
+            skipped = part.skipped or ("" if category in kinds else f"there is no category {category!r}")
+            if skipped:
+                outcome.skipped[part.name] = skipped
+                continue
+            rules = self._counted(source.key, part, lines, outcome)
+            if kinds[category] == Kind.BLOCK:
+                rules = self._terms.canaries.watch(rules, category)
+            load.take(rules, part=part.name, category=part.category)
         if not outcome.rules:
             reasons = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.most_common(3))
             raise NothingInItError(f"no rule in it ({reasons or 'it is empty'})")
 
     def _counted(
-        self, source: Source, listing: Iterable[Parsed | Rejection], lines: int, outcome: Outcome
+        self, source: str, part: Iterable[Parsed | Rejection], lines: int | None, outcome: Outcome
     ) -> Iterator[Rule]:
         """Yield the rules, telling now and then how far it is."""
         tell_at = 0
-        for item in listing:
+        for item in part:
             if item.line >= tell_at:
-                self._progress(Step(source.key, "reading", item.line, lines))
+                self._progress(Step(source, "reading", item.line, lines))
                 tell_at = item.line + TELL_EVERY
             if isinstance(item, Parsed):
                 outcome.rules += 1

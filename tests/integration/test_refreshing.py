@@ -17,7 +17,7 @@ from aiohttp import web
 
 from blocklists import refresh as refreshing
 from blocklists.guards import Canaries
-from blocklists.listing import read_list
+from blocklists.reading import read
 from blocklists.refresh import AT_ONCE, Outcome, Step, Terms, refresh
 from policy.names import name_of
 from policy.rules import Rule
@@ -293,9 +293,9 @@ async def test_a_bug_in_one_source_costs_that_source(
     def stumbling(data: bytes, **options: Any) -> Any:
         if b"a.example" in data:
             raise ZeroDivisionError("a bug")
-        return read_list(data, **options)
+        return read(data, **options)
 
-    monkeypatch.setattr(refreshing, "read_list", stumbling)
+    monkeypatch.setattr(refreshing, "read", stumbling)
     first, second = await run(sqlite_database, "a", "b")
     assert (first.status, second.status) == ("failed", "updated")
     assert "ZeroDivisionError: a bug" in source_of(sqlite_database, "a").last_error
