@@ -236,6 +236,39 @@ def set_category(change: Change, source: str, category: str) -> Source:
     return after
 
 
+def update(
+    change: Change,
+    source: str,
+    *,
+    mirrors: Sequence[str] | None = None,
+    interval_seconds: int | None = None,
+    stale_seconds: int | None = None,
+) -> Source:
+    """Set what is given of where and how often a source is fetched.
+
+    A limit of staleness that goes by the interval goes on doing so. Raises `NotFoundError`, `InvalidError`.
+    """
+    before = get(change.connection, source)
+    form = Checks()
+    given: dict[str, Any] = {
+        "mirrors": None if mirrors is None else form.take("mirrors", many, mirrors, _mirror, limit=MAX_MIRRORS),
+        "interval_seconds": None
+        if interval_seconds is None
+        else form.take("interval_seconds", _interval, interval_seconds),
+        "stale_seconds": None if stale_seconds is None else form.take("stale_seconds", _stale, stale_seconds),
+    }
+    form.finish()
+    by_interval = before.stale_seconds == before.interval_seconds * STALE_INTERVALS
+    if interval_seconds is not None and stale_seconds is None and by_interval:
+        given["stale_seconds"] = interval_seconds * STALE_INTERVALS
+    values = {field: value for field, value in given.items() if value is not None and value != getattr(before, field)}
+    if not values:
+        return before
+    after = _store(change, before, values)
+    audit.record(change, "source.set", source, before, after)
+    return after
+
+
 def claim(database: Database, source: Source, at: int) -> bool:
     """Begin a refresh that is due; False when somebody else, on another node say, has begun it meanwhile."""
     table = schema.sources
