@@ -48,6 +48,8 @@ _NAME = re.compile(
     re.MULTILINE,
 )
 _LONGEST = 253
+# Some lists name these, and a list that blocks what is below them is refused (`blocklists.guards`).
+_NEVER_BLOCKED = {b"apple.com", b"captive.apple.com", b"gstatic.com"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def build(directory: Path, count: int, real: Path = REAL_LISTS) -> Dataset:
         bit = 1 << categories.index(_category_of(path))
         for name in _NAME.findall(text.lower()):
             listed[name] = listed.get(name, 0) | bit
-    for name in [name for name in listed if len(name) > _LONGEST]:
+    for name in [name for name in listed if len(name) > _LONGEST or name in _NEVER_BLOCKED]:
         del listed[name]
     if len(listed) > count:
         listed = _cut(listed, count)

@@ -147,7 +147,7 @@ class Unbound(Peer):
 
     name = "Unbound local-zone"
     form = rb'local-zone: "\1" always_nxdomain'
-    needs = 1_100
+    needs = 600
     modules = "iterator"
 
     def version(self) -> str:
@@ -210,7 +210,7 @@ class UnboundRpz(Unbound):
 
     name = "Unbound RPZ"
     form = rb"\1 CNAME .\n*.\1 CNAME ."
-    needs = 4_000
+    needs = 1_500
     modules = "respip iterator"
 
     def head(self) -> bytes:
@@ -233,7 +233,7 @@ class Dnsmasq(Peer):
 
     name = "dnsmasq address="
     form = rb"address=/\1/"
-    needs = 300
+    needs = 150
     option = "conf-file"
 
     def version(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.benchmarks.contestants import CLIENT_CPU, Contestant, pinned
 from tests.support import processes
+from tests.support.dns_client import Address
 
 CLIENTS = 20
 OUTSTANDING = 100
@@ -36,7 +37,7 @@ def measure(contestant: Contestant, queries: Path, *, seconds: float, once: bool
     """Load a server for so long, or until each query was asked once. Raises `BadRunError`."""
     answering, everyone = contestant.answering_pids(), contestant.all_pids()
     before, all_before = _cpu(answering), _cpu(everyone)
-    report = _dnsperf(contestant, queries, seconds=seconds, once=once)
+    report = ask(contestant.address, queries, seconds=seconds, once=once)
     after = _cpu(answering)
     contestant.settle()
     all_after = _cpu(everyone)
@@ -54,12 +55,13 @@ def measure(contestant: Contestant, queries: Path, *, seconds: float, once: bool
 
 def warm(contestant: Contestant, queries: Path, seconds: float) -> None:
     """Ask each query once, so that what can be cached is."""
-    _dnsperf(contestant, queries, seconds=seconds, once=True)
+    ask(contestant.address, queries, seconds=seconds, once=True)
     contestant.settle()
 
 
-def _dnsperf(contestant: Contestant, queries: Path, *, seconds: float, once: bool) -> str:
-    host, port = contestant.address
+def ask(server: Address, queries: Path, *, seconds: float, once: bool) -> str:
+    """Ask a file's queries as fast as the server answers and return dnsperf's report. Raises `BadRunError`."""
+    host, port = server
     command = [
         *(*pinned(CLIENT_CPU), "dnsperf", "-s", host, "-p", str(port), "-d", str(queries), "-l", f"{seconds:g}"),
         *("-c", str(CLIENTS), "-q", str(OUTSTANDING), "-T", "1", "-b", "4096", *(["-n", "1"] if once else [])),

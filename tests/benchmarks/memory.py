@@ -43,17 +43,20 @@ class Peak:
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self.octets = 0
-        """The most that was resident at once."""
+        """The most that was resident at once, or in the largest process at any time."""
         self._pids = pids
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
-        while not self._done.wait(SAMPLE_SECONDS):
-            self.octets = max(self.octets, resident(self._pids()))
+        while True:
+            pids = list(self._pids())
+            # The kernel knows each one's highest mark, which no sample misses, but not the marks of one moment.
+            self.octets = max(self.octets, resident(pids), *map(_highest, pids))
+            if self._done.wait(SAMPLE_SECONDS):
+                return
 
     def __enter__(self) -> Self:
-        self.octets = resident(self._pids())
         self._thread.start()
         return self
 
@@ -84,8 +87,8 @@ def cost_of(process: subprocess.Popen[str], began: float) -> Cost:
     process.returncode = code
     if code:
         raise RuntimeError(f"{process.args!r}: exit code {code}\n{process.communicate()[1]}")
-    # The kernel's own count is exact, but of the largest process alone: samples miss a short peak, it misses children.
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, max(peak.octets, usage.ru_maxrss << 10))
+    # Not `ru_maxrss`: it begins with what this process held when it forked.
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, peak.octets)
 
 
 def _family(pid: int) -> list[int]:
@@ -102,8 +105,16 @@ def _family(pid: int) -> list[int]:
 
 
 def _rollup(pid: int, field: str) -> int:
+    return _kilobytes(Path(f"/proc/{pid}/smaps_rollup"), field)
+
+
+def _highest(pid: int) -> int:
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM")
+
+
+def _kilobytes(path: Path, field: str) -> int:
     try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        text = path.read_text()
     except OSError:  # it is gone
         return 0
     found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
