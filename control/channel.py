@@ -94,17 +94,21 @@ def _at(path: Path, use: Callable[[str], None]) -> None:
         os.close(directory)
 
 
-def ask(path: Path, request: str) -> dict[str, Any] | None:
-    """Ask the running service; None when none runs. Raises `ControlError` with what it says went wrong."""
+def ask(path: Path, request: str, seconds: float | None = None) -> dict[str, Any] | None:
+    """Ask the running service; None when none runs. Raises `ControlError` with what it says went wrong.
+
+    Waits for so long where the answer may take more than `ANSWER_SECONDS`.
+    """
+    seconds = seconds or ANSWER_SECONDS
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(ANSWER_SECONDS)
+        sock.settimeout(seconds)
         try:
             _at(path, sock.connect)
             sock.sendall(json.dumps({"do": request}).encode() + b"\n")
             with sock.makefile("rb") as file:
                 line = file.readline(LONGEST_LINE)
         except TimeoutError as error:
-            raise ControlError(f"the running service did not answer within {ANSWER_SECONDS:g} s") from error
+            raise ControlError(f"the running service did not answer within {seconds:g} s") from error
         except (FileNotFoundError, ConnectionError):
             return None
         except OSError as error:

@@ -2,7 +2,7 @@
 
 from admin_api.control import ControlError
 
-__all__ = ["AlreadyServingError", "ControlError", "ListenError", "PublishError", "StateError"]
+__all__ = ["AlreadyServingError", "ControlError", "ListenError", "NoIndexError", "PublishError", "StateError"]
 
 
 class StateError(ControlError):
@@ -15,6 +15,10 @@ class AlreadyServingError(ControlError):
 
 class PublishError(ControlError):
     """A policy could not be brought to every worker."""
+
+
+class NoIndexError(PublishError):
+    """There is no index to publish with before one is compiled."""
 
 
 class ListenError(ControlError):

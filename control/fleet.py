@@ -177,10 +177,10 @@ class Fleet:
     async def publish(self, published: Published) -> None:
         """Bring a policy to every worker, and wait until all answer by it. Raises `PublishError`."""
         self._published = published
-        for worker in self._tasks:
-            if worker.serving.is_set():
-                worker.say(do="policy", path=str(published.path))
         version = published.version
+        for worker in self._tasks:
+            if worker.serving.is_set() and worker.policy_version != version:
+                worker.say(do="policy", path=str(published.path))
         await self._until(
             lambda: all(w.policy_version == version for w in self._tasks if not w.stopping),
             PUBLISH_SECONDS,

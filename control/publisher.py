@@ -1,47 +1,58 @@
-"""Publishing: what the database holds becomes an index and a snapshot document on disk, for workers to map.
+"""Publishing: what the database holds becomes a document and an index on disk, for workers to map.
 
-`current` always names a whole document beside a whole index: each is written under another name and renamed, by one
-process at a time.
+`current` names the document in force, and that its index: whole files, each written under another name and renamed,
+which stay as they are for as long as anyone may read them. A policy version stands for one document: where another
+index or another default group comes into force, the version rises for it.
+
+Changes of configuration are published at once, with the index in force. An index is compiled beside that, by one
+process at a time, in a directory that is nobody else's.
 """
 
 import json
 import logging
 import os
-import subprocess
-import sys
+import secrets
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 
-from blocklists.compiling import compile_from
-from control.errors import PublishError
+from control import document as documents
+from control.compiling import Compiler
+from control.errors import NoIndexError, PublishError
 from control.state import locked
 from policy import snapshot as snapshots
 from policy.index import CorruptIndexError, Index
 from policy.snapshot import Snapshot
-from storage import categories, exceptions, groups, networks, parts, sources
-from storage.database import Database, now, read_state
+from storage.database import Database, read_state
 
 log = logging.getLogger(__name__)
 
-SMALL = 200_000
-"""Rules up to which compiling takes less time than starting a process for it."""
+ACTOR = "publisher"
 KEPT_DOCUMENTS = 3
-LOCK = "lock"
-LOW_PRIORITY = 10
+KEPT_SECONDS = 60.0
+"""For how long a document stays at least: a worker may have been told to start by it."""
+LOOK_SECONDS = 0.1
+CURRENT, LOCK = "current", "lock"
+WORKPLACE, WORKPLACE_LOCK = "compiling", "compiling.lock"
 
-_OF_CURRENT = ("version", "database", "default_group", "index")
-"""What of the document in force tells whether it, or its index, is still right."""
 
-
-class Published(NamedTuple):
-    """A policy on disk."""
+@dataclass(frozen=True)
+class Published:
+    """A policy on disk, and what tells whether it is still the right one."""
 
     version: int
     path: Path
+    index: Path
+    entries_version: int
+    """Which entries the index holds."""
+    database: str
+    default_group: str
 
 
 class Publisher:
@@ -49,59 +60,76 @@ class Publisher:
 
     def __init__(self, database: Database, database_url: str, directory: Path, default_group: str) -> None:
         self._database = database
-        self._database_url = database_url
         self._directory = directory
+        self._compiler = Compiler(database, database_url)
         self.default_group = default_group
+        self._seen: tuple[Published, object] | None = None
+        """What was in force here at last, and the marks of its files."""
+        self._opened: tuple[object, Index] | None = None
+        """The index that was read whole at last, and its file's mark."""
 
     def publish(self) -> Published:
-        """Bring the directory to what the database holds now; does nothing where it is so already.
+        """Bring the document in force to what the database holds now; does nothing where it is so already.
 
-        Raises `PublishError`, `storage.errors.DatabaseDownError`.
+        The index stays. Raises `NoIndexError` where there is none yet, `PublishError`, `DatabaseDownError`.
         """
         with self._turn():
-            return self._publish()
+            found = self._in_force()
+            if not self._is_current(found) or found.default_group != self.default_group:
+                return self._put_in_force(found.index, found.entries_version)
+            with self._database.reading() as connection:
+                version = read_state(connection).policy_version
+                if version == found.version:
+                    return self._remember(found)
+                document = self._document(connection, version, found.index, found.entries_version)
+            return self._name(document, self._write(document))
 
-    def _publish(self) -> Published:
-        with self._database.reading() as connection:
-            state = read_state(connection)
-            current = self._current()
-            if current and not self._is_whole(current["index"]):
-                current = None
-            if current and current["version"] == state.policy_version and self._is_ours(current):
-                return Published(state.policy_version, self._directory / current["document"])
-            document = _document(connection, self.default_group) | {
-                "version": state.policy_version,
-                "entries_version": state.entries_version,
-                "database": self._database.name,
-                "index": self._index(connection, state.entries_version, current),
-            }
-        if self.default_group not in {group["name"] for group in document["groups"]}:
-            raise PublishError(f"filter.default_group: there is no group {self.default_group!r}")
-        return self._write(document)
+    def compile(self) -> None:
+        """Put an index in force of what is stored now; does nothing where the one in force is such.
+
+        Takes from moments to minutes, and no one else's time. Raises `PublishError`, `DatabaseDownError`.
+        """
+        with self._workplace() as place:
+            if self._is_compiled():
+                return
+            entries_version = self._compiler.compile(place)
+            with self._turn():
+                index = self._directory / f"index-{entries_version}-{secrets.token_hex(4)}"
+                place.rename(index)
+                if not self._is_whole(index):
+                    raise PublishError("the index that was compiled can't be read")
+                self._put_in_force(index, entries_version)
+
+    def stop(self) -> None:
+        """Give up what is being compiled, and begin nothing any more."""
+        self._compiler.stop()
 
     def last(self) -> Published | None:
-        """Return the policy that is on disk and can be read; None: there is none."""
-        current = self._current()
-        if not current:
-            return None
-        if not self._is_whole(current["index"], verify=True):
-            self.forget()
-            return None
-        return Published(current["version"], self._directory / current["document"])
+        """Return the last policy on disk that can be read, whichever database it came from; None: there is none."""
+        return next((found for found in self._documents() if self._is_whole(found.index)), None)
 
     def snapshot(self) -> Snapshot:
         """Return the policy on disk. Raises `PublishError` when there is none."""
         try:
-            return snapshots.read(self._directory / "current")
+            document = json.loads((self._directory / CURRENT).read_text())
+            return snapshots.from_document(document, self._open(self._directory / document["index"]))
         except (OSError, ValueError, KeyError, TypeError, CorruptIndexError) as error:
             raise PublishError(f"there is no policy on disk yet: {error}") from error
 
+    def is_intact(self) -> bool:
+        """Tell whether the files in force are those that were published last. Costs next to nothing."""
+        seen = self._seen
+        return seen is not None and self._marks(seen[0]) == seen[1]
+
     def forget(self) -> None:
-        """Take nothing over from what is on disk: it is damaged, or came from another database.
+        """Take nothing over from what is on disk: it came from another database.
 
         The files stay until the next policy is there, for workers that may be started meanwhile.
         """
-        (self._directory / "current").unlink(missing_ok=True)
+        (self._directory / CURRENT).unlink(missing_ok=True)
+        self._seen = None
+
+    # One at a time.
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -112,138 +140,157 @@ class Publisher:
         except OSError as error:
             raise PublishError(f"the policy can't be written: {error.strerror or error}") from error
 
-    def _current(self) -> dict[str, Any] | None:
-        """Return what of the document in force says whether it still holds, and its file's name; None: none is."""
+    @contextmanager
+    def _workplace(self) -> Iterator[Path]:
+        """Keep other processes from compiling here; give the path to compile to, with nothing beside it."""
+        place = self._directory / WORKPLACE
+        with ExitStack() as held:
+            try:
+                while not _taken(held, self._directory / WORKPLACE_LOCK):
+                    if self._compiler.stopped.wait(LOOK_SECONDS):
+                        raise PublishError("the index is not compiled: the service stops")
+                shutil.rmtree(place, ignore_errors=True)  # what a killed process left
+                place.mkdir(exist_ok=True)
+            except OSError as error:
+                raise PublishError(f"the index can't be written: {error.strerror or error}") from error
+            try:
+                yield place / "index"
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+
+    # What is there.
+
+    def _in_force(self) -> Published:
+        """Return the policy in force, or the last whole one where that is damaged. Raises `NoIndexError`."""
+        seen = self._seen
+        if seen is not None and self.is_intact():
+            return seen[0]
+        for found in self._documents():
+            if found.database == self._database.name and self._is_whole(found.index):
+                return found
+        raise NoIndexError("there is no index on disk yet")
+
+    def _is_compiled(self) -> bool:
         try:
-            path = (self._directory / "current").resolve(strict=True)
+            return self._in_force().entries_version == self._database.state().entries_version
+        except NoIndexError:
+            return False
+
+    def _documents(self) -> Iterator[Published]:
+        """Yield the documents that can be read: the one in force first, then earlier ones. None where none is."""
+        current = self._directory / CURRENT
+        if not os.path.lexists(current):
+            return
+        first = Path(os.path.realpath(current))
+        for path in (first, *sorted(self._directory.glob("policy-*.json"), key=_written_at, reverse=True)):
+            found = self._read(path)
+            if found is not None:
+                yield found
+
+    def _read(self, path: Path) -> Published | None:
+        try:
             document = json.loads(path.read_text())
-            return {key: document[key] for key in _OF_CURRENT} | {"document": path.name}
-        except (OSError, ValueError, KeyError, TypeError):
+            index = self._directory / document["index"]
+            told = (document[key] for key in ("entries_version", "database", "default_group"))
+            return Published(document["version"], path, index, *told)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
-    def _is_whole(self, index: str, *, verify: bool = False) -> bool:
+    def _is_whole(self, index: Path) -> bool:
         try:
-            Index.open(self._directory / index, verify=verify)
+            self._open(index)
         except (CorruptIndexError, OSError) as error:
             log.warning("the index on disk can't be used (%s): it will be compiled again", error)
             return False
         return True
 
-    def _is_ours(self, document: dict[str, Any]) -> bool:
-        return bool(document["database"] == self._database.name and document["default_group"] == self.default_group)
+    def _open(self, path: Path) -> Index:
+        """Return an index, which is read whole when it is first opened. Raises `CorruptIndexError`, `OSError`."""
+        opened, mark = self._opened, _mark(path)
+        if opened is None or opened[0] != mark:
+            self._opened = opened = mark, Index.open(path, verify=True)
+        return opened[1]
 
-    def _index(self, connection: Connection, entries_version: int, current: dict[str, Any] | None) -> str:
-        """Return the name of the index's file; compiles it unless the current one is of the same entries."""
-        name = f"index-{entries_version}"
-        if current and current["database"] == self._database.name and current["index"] == name:
-            return name
-        path = self._directory / name
+    def _is_current(self, found: Published) -> bool:
+        return os.path.realpath(self._directory / CURRENT) == os.path.realpath(found.path)
+
+    def _marks(self, published: Published) -> object:
+        """Return what changes with the files that are in force. Equals nothing where one is not there."""
         try:
-            if sum(source.rules for source in sources.list_all(connection)) <= SMALL:
-                compile_from(connection, path)
-            else:
-                self._compile_apart(path)
-        except OSError as error:
-            raise PublishError(f"the index can't be written: {error.strerror or error}") from error
-        return name
+            return os.path.realpath(self._directory / CURRENT), _mark(published.path), _mark(published.index)
+        except OSError:
+            return object()
 
-    def _compile_apart(self, path: Path) -> None:
-        """Compile in a process of low priority, so that nothing here waits for the interpreter."""
-        job = json.dumps({"database": self._database_url, "path": str(path)})
-        result = subprocess.run(
-            [sys.executable, "-m", "blocklists.compiling"],
-            input=job,
-            text=True,
-            capture_output=True,
-            check=False,
-            preexec_fn=_be_modest,  # os.nice alone, which is safe after a fork
-        )
-        if result.returncode:
-            reason = result.stderr.strip().splitlines()[-1:] or ["it gave no reason"]
-            raise PublishError(f"the index could not be compiled: {reason[0]}")
+    def _remember(self, published: Published) -> Published:
+        self._seen = published, self._marks(published)
+        return published
 
-    def _write(self, document: dict[str, Any]) -> Published:
+    # What is written.
+
+    def _put_in_force(self, index: Path, entries_version: int) -> Published:
+        """Publish under a version of its own."""
+        with self._database.change(ACTOR) as change:
+            change.policy_changed()
+            document = self._document(change.connection, change.policy_version, index, entries_version)
+            unfinished = self._write(document)
+        return self._name(document, unfinished)
+
+    def _document(self, connection: Connection, version: int, index: Path, entries_version: int) -> dict[str, Any]:
+        document = documents.build(connection, self.default_group)
+        if self.default_group not in {group["name"] for group in document["groups"]}:
+            raise PublishError(f"filter.default_group: there is no group {self.default_group!r}")
+        told = {"version": version, "index": index.name, "entries_version": entries_version}
+        return told | document | {"database": self._database.name}
+
+    def _write(self, document: dict[str, Any]) -> Path:
+        unfinished = self._directory / f".policy-{os.getpid()}"
+        with unfinished.open("w") as file:
+            file.write(json.dumps(document))
+            file.flush()
+            os.fsync(file.fileno())
+        return unfinished
+
+    def _name(self, document: dict[str, Any], unfinished: Path) -> Published:
+        """Put a document that is written in force."""
         path = self._directory / f"policy-{document['version']}.json"
-        try:
-            _replace(path, json.dumps(document).encode())
-            link = self._directory / f".current-{os.getpid()}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(path.name)
-            link.rename(self._directory / "current")
-            self._tidy(path)
-        except OSError as error:
-            raise PublishError(f"the policy can't be written: {error.strerror or error}") from error
-        return Published(document["version"], path)
+        unfinished.rename(path)
+        link = self._directory / f".current-{os.getpid()}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(path.name)
+        link.rename(self._directory / CURRENT)
+        self._tidy(path)
+        published = self._read(path)
+        assert published is not None
+        return self._remember(published)
 
     def _tidy(self, written: Path) -> None:
         """Remove what is neither in force nor was shortly before, and what a killed process left unfinished."""
-        others = {path for path in self._directory.glob("policy-*.json") if path != written}
         # The one in force is not told by its time: clocks are set back.
-        old = sorted(others, key=lambda path: path.stat().st_mtime_ns)[: 1 - KEPT_DOCUMENTS]
-        named = {_index_of(path) for path in {written, *others} - set(old)}
-        indexes = [path for path in self._directory.glob("index-*") if path.name not in named]
+        others = sorted({*self._directory.glob("policy-*.json")} - {written}, key=_written_at)
+        old = [path for path in others[: 1 - KEPT_DOCUMENTS] if not 0 <= time.time() - _written_at(path) < KEPT_SECONDS]
+        kept = (self._read(path) for path in {written, *others} - set(old))
+        named = {found.index for found in kept if found is not None}
+        indexes = {*self._directory.glob("index-*")} - named
         for path in (*old, *indexes, *self._directory.glob(".*")):
             path.unlink(missing_ok=True)
 
 
-def _document(connection: Connection, default_group: str) -> dict[str, Any]:
-    enabled = {source.id: source for source in sources.list_all(connection) if source.enabled}
-    severity = {category.key: category.severity for category in categories.list_all(connection)}
-    return {
-        "default_group": default_group,
-        "groups": [
-            {
-                "name": group.name,
-                "mode": group.mode,
-                "addresses": group.addresses,
-                "blocked": sorted(group.blocked, key=lambda key: severity[key]),
-            }
-            for group in groups.list_all(connection)
-        ],
-        "categories": [
-            {"key": category.key, "kind": category.kind, "clause": category.clause}
-            for category in categories.list_all(connection)
-        ],
-        "sources": [
-            {
-                "id": part.id,
-                "key": enabled[part.source_id].key,
-                "category": part.category or enabled[part.source_id].category,
-            }
-            for part in parts.list_all(connection)
-            if part.source_id in enabled
-        ],
-        "networks": [{"cidr": n.cidr, "group": n.group} for n in networks.list_all(connection)],
-        "exceptions": [
-            {
-                "id": exception.id,
-                "domain": exception.domain,
-                "action": exception.action,
-                "match": exception.match,
-                "groups": exception.groups,
-                "clients": exception.clients,
-                "expires_at": exception.expires_at,
-            }
-            for exception in exceptions.live(connection, now())
-        ],
-    }
+def _mark(path: Path) -> tuple[Path, int, int, int]:
+    """Return what tells a file from another, and from what it was."""
+    found = path.stat()
+    return path, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _index_of(document: Path) -> str:
+def _written_at(path: Path) -> float:
     try:
-        return str(json.loads(document.read_text())["index"])
-    except (ValueError, KeyError, TypeError):  # damaged: nobody can use it
-        return ""
+        return path.stat().st_mtime
+    except OSError:  # it is gone
+        return 0.0
 
 
-def _replace(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-
-
-def _be_modest() -> None:
-    os.nice(LOW_PRIORITY)
+def _taken(held: ExitStack, lock: Path) -> bool:
+    try:
+        held.enter_context(locked(lock, wait=False))
+    except BlockingIOError:
+        return False
+    return True

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import time
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
-from control.errors import ControlError
+from control.errors import ControlError, NoIndexError
 from control.explain import explain
 from control.fleet import Fleet
+from control.indexing import Indexing
 from control.publisher import Published, Publisher
 from control.shipping import Shipping
 from policy.snapshot import Snapshot
@@ -27,24 +29,42 @@ class Service:
     """The parts that run, and what others may ask of them."""
 
     def __init__(
-        self, settings: Settings, database: Database, publisher: Publisher, store: LogStore, shipping: Shipping
+        self,
+        settings: Settings,
+        database: Database,
+        publisher: Publisher,
+        indexing: Indexing,
+        store: LogStore,
+        shipping: Shipping,
     ) -> None:
         self.settings = settings
         self.fleet: Fleet | None = None
         self.published: Published | None = None
         self._database = database
         self._publisher = publisher
+        self._indexing = indexing
         self._store = store
         self._shipping = shipping
         self._snapshot: Snapshot | None = None
         self._publishing = asyncio.Lock()
         self._started = time.monotonic()
 
-    async def publish(self) -> int:
-        """Bring what the database holds to every worker; return the policy version that is live then.
+    async def publish(self, *, wait_for_index: bool = False) -> int:
+        """Bring the configuration that is stored to every worker; return the policy version that is live then.
 
-        Raises `ControlError`, `storage.errors.DatabaseDownError`.
+        Entries that are stored come with the index, which is compiled in the background: `wait_for_index` waits until
+        those are in force too. Raises `ControlError`, `storage.errors.DatabaseDownError`.
         """
+        if wait_for_index:
+            await self._indexing.catch_up()
+        try:
+            return await self.publish_now()
+        except NoIndexError:
+            await self._indexing.catch_up()
+            return await self.publish_now()
+
+    async def publish_now(self) -> int:
+        """Bring what is stored to every worker with the index that there is. Raises `NoIndexError` where none is."""
         async with self._publishing:
             published = await asyncio.to_thread(self._publisher.publish)
             group = self._publisher.default_group
@@ -87,9 +107,23 @@ class Service:
             "policy_version": self.published.version if self.published else 0,
             "workers": workers,
             "worker_restarts": self.fleet.restarts if self.fleet else 0,
+            "index": index_status(self.published, self._snapshot) | self._indexing.status(),
             "lists": await asyncio.to_thread(lists_status, self._database),
             "journal": self._shipping.status() | {"unlogged": sum(worker["unlogged"] for worker in workers)},
         }
+
+
+def index_status(published: Published | None, snapshot: Snapshot | None) -> dict[str, Any]:
+    """Return which index is in force, and how large it is."""
+    octets = 0
+    if published is not None:
+        with suppress(OSError):
+            octets = published.index.stat().st_size
+    return {
+        "entries_version": published.entries_version if published else 0,
+        "names": snapshot.index.names if snapshot else 0,
+        "octets": octets,
+    }
 
 
 def lists_status(database: Database) -> dict[str, Any]:

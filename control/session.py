@@ -12,10 +12,11 @@ from functools import cached_property
 from typing import Any
 
 from control import first_start
-from control.channel import ask
-from control.errors import ControlError
+from control.channel import ANSWER_SECONDS, ask
+from control.compiling import COMPILE_SECONDS
+from control.errors import ControlError, NoIndexError
 from control.publisher import Publisher
-from control.service import lists_status
+from control.service import index_status, lists_status
 from control.state import StateDirectory
 from policy.snapshot import Snapshot
 from querylog.journal import segments
@@ -24,6 +25,9 @@ from querylog.store import LogStore, open_store
 from settings import Settings
 from storage.database import Change, Database
 from storage.errors import DatabaseDownError
+
+LONGEST_WAIT_SECONDS = ANSWER_SECONDS + 2 * COMPILE_SECONDS
+"""One index may be in work already when another is asked for."""
 
 
 class Session:
@@ -76,10 +80,23 @@ class Session:
             yield change
         self.publish()
 
-    def publish(self) -> int:
-        """Bring what is stored into force; return its policy version. Raises `control.errors.ControlError`."""
-        answer = ask(self.state.control_socket, "publish")
-        return int(answer["policy_version"]) if answer else self._publisher.publish().version
+    def publish(self, *, wait_for_index: bool = False) -> int:
+        """Bring the configuration that is stored into force; return its policy version.
+
+        Entries that were stored are in force only when the index holds them: `wait_for_index` waits for that, and
+        without a running service compiles it. Raises `control.errors.ControlError`, `DatabaseDownError`.
+        """
+        request, seconds = ("publish_entries", LONGEST_WAIT_SECONDS) if wait_for_index else ("publish", ANSWER_SECONDS)
+        answer = ask(self.state.control_socket, request, seconds)
+        if answer:
+            return int(answer["policy_version"])
+        if wait_for_index:
+            self._publisher.compile()
+        try:
+            return self._publisher.publish().version
+        except NoIndexError:
+            self._publisher.compile()
+            return self._publisher.publish().version
 
     def snapshot(self) -> Snapshot:
         """Return the policy in force: the last one, where nothing newer can be published.
@@ -119,12 +136,18 @@ class Session:
             "node": self.settings.server.node,
             "policy_version": self.database.state().policy_version,
             "workers": [],
+            "index": self._index_status(),
             "lists": lists_status(self.database),
             "journal": {
                 "backlog_bytes": sum(path.stat().st_size for path in waiting),
                 "segments": len(waiting),
             },
         }
+
+    def _index_status(self) -> dict[str, Any]:
+        last = self._publisher.last()
+        found = index_status(last, self._publisher.snapshot() if last else None)
+        return found | {"compiling": False, "error": None}
 
     def close(self) -> None:
         """Let go of everything."""

@@ -18,34 +18,29 @@ from typing import Any
 from aiohttp import web
 
 from admin_api import app as admin
-from blocklists.guards import Canaries
-from blocklists.refresh import refresh
 from control import first_start
 from control.channel import ControlSocket
 from control.errors import ControlError, ListenError
 from control.fleet import Fleet
+from control.indexing import Indexing
 from control.publisher import Published, Publisher
 from control.service import Service
 from control.shipping import Shipping
 from control.state import StateDirectory
+from control.watch import Watch
 from querylog.shipper import Shipper
 from querylog.store import open_store
 from resolver.listeners import bind, local_endpoints
 from resolver.worker import ROLE_LOCK, TAKEOVER
 from settings import Endpoint, Settings, SettingsError
-from storage import sources
-from storage.database import Database, now
+from storage.database import Database
 from storage.errors import DatabaseDownError
 
 log = logging.getLogger(__name__)
 
-WATCH_SECONDS = 0.25
-REFRESH_CHECK_SECONDS = 30.0
 DATABASE_RETRY_SECONDS = 1.0
-PUBLISH_RETRY_SECONDS = 1.0
 HANDOVER_SECONDS = 8.0
 CANCEL_SECONDS = 0.5
-ACTOR = "schedule"
 
 Announce = Callable[[Settings, str], None]
 """Told that the service serves, under which settings, and with which new admin token (empty: none is new)."""
@@ -66,7 +61,9 @@ class Supervisor:
         store = open_store(settings)
         self._shipper = Shipper(self._state.journal, store, settings.server.node)
         self._shipping = Shipping(self._shipper, store, settings.querylog.retention_days)
-        self._service = Service(settings, self._database, self._publisher, store, self._shipping)
+        self._indexing = Indexing(self._publisher)
+        self._service = Service(settings, self._database, self._publisher, self._indexing, store, self._shipping)
+        self._watch = Watch(self._service, self._database, self._publisher, self._indexing, self._state)
         self._store = store
         self._stopping = asyncio.Event()
         self._hung_up = asyncio.Event()
@@ -100,15 +97,18 @@ class Supervisor:
         if not await self._wait_for_database():
             return False
         await self._first_start()
-        await self._service.publish()
+        self._ends.append(self._indexing.stop)
+        if not await self._first_publish():
+            return False
         self._start_shipping()
         if self._service.fleet is None:
             assert self._service.published is not None
             await self._start_workers(self._service.published)
         await self._start_api()
         await self._start_channel()
-        self._keep(self._watch())
-        self._keep(self._refresh_on_time())
+        self._keep(self._watch.replace_silent())
+        self._keep(self._watch.follow_database())
+        self._keep(self._watch.refresh_due())
         self._keep(self._reload_when_told())
         announce(self._settings, await asyncio.to_thread(first_start.first_token, self._database))
         return True
@@ -159,6 +159,18 @@ class Supervisor:
             self._publisher.forget()  # a policy on disk would be another database's
             await asyncio.to_thread(first_start.prepare, self._database)
 
+    async def _first_publish(self) -> bool:
+        """Publish what is stored, which takes long where there is no index; False when told to stop meanwhile."""
+        publishing = asyncio.create_task(self._service.publish())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({publishing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not publishing.done():
+            publishing.cancel()
+            return False
+        publishing.result()
+        return True
+
     async def _start_workers(self, published: Published) -> None:
         """Start the workers, once those of an earlier supervisor have left."""
         (self._state.run / TAKEOVER).write_text(f"{time.time_ns()}\n")
@@ -199,11 +211,19 @@ class Supervisor:
         async def publish() -> dict[str, Any]:
             return {"policy_version": await self._service.publish()}
 
+        async def publish_entries() -> dict[str, Any]:
+            return {"policy_version": await self._service.publish(wait_for_index=True)}
+
         async def flush() -> dict[str, Any]:
             await self._service.flush()
             return {"flushed": True}
 
-        handlers = {"publish": publish, "flush": flush, "status": self._service.status}
+        handlers = {
+            "publish": publish,
+            "publish_entries": publish_entries,
+            "flush": flush,
+            "status": self._service.status,
+        }
         channel = ControlSocket(self._state.control_socket, handlers)
         await channel.start()
         self._ends.append(channel.close)
@@ -219,67 +239,6 @@ class Supervisor:
         """Wait, but no longer than until the service stops."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    async def _watch(self) -> None:
-        """Publish what changed in the database, whoever changed it, and replace workers that are stuck."""
-        down = ""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            assert self._service.fleet is not None
-            assert self._service.published is not None
-            self._service.fleet.replace_silent()
-            try:
-                state = await asyncio.to_thread(self._database.state)
-                if state.policy_version != self._service.published.version:
-                    await self._service.publish()
-            except DatabaseDownError as error:
-                if not down:
-                    log.warning("%s; answers go on by policy %d", error, self._service.published.version)
-                down = str(error)
-            except ControlError as error:
-                log.error("a policy could not be published, it will be tried again: %s", error)  # noqa: TRY400 - a state, not a bug
-                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
-            except Exception:
-                log.exception("a policy could not be published; it will be tried again")
-                await asyncio.sleep(PUBLISH_RETRY_SECONDS)
-            else:
-                if down:
-                    log.warning("the database answers again")
-                down = ""
-
-    async def _refresh_on_time(self) -> None:
-        """Refresh each source when its interval has passed."""
-        while True:
-            try:
-                with self._state.locked("refresh", wait=False):
-                    await self._refresh_due()
-            except BlockingIOError:
-                pass  # a command refreshes just now
-            except DatabaseDownError:
-                pass  # said by the watch
-            except Exception:
-                log.exception("refreshing failed; it will be tried again")
-            await asyncio.sleep(REFRESH_CHECK_SECONDS)
-
-    async def _refresh_due(self) -> None:
-        def due() -> list[sources.Source]:
-            with self._database.reading() as connection:
-                found = sources.due(connection, now())
-            return [source for source in found if sources.claim(self._database, source, now())]
-
-        outcomes = await refresh(
-            self._database,
-            await asyncio.to_thread(due),
-            actor=ACTOR,
-            base=self._settings.base,
-            canaries=Canaries.of(self._settings),
-            keep_days=self._settings.querylog.retention_days,
-        )
-        for outcome in outcomes:
-            if outcome.error:
-                log.warning("%s was not refreshed, its last good version stays: %s", outcome.source, outcome.error)
-            else:
-                log.info("%s: %d added, %d removed", outcome.source, outcome.added, outcome.removed)
 
     async def _reload_when_told(self) -> None:
         """Read the configuration again after each SIGHUP, one after the other."""

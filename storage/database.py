@@ -76,8 +76,8 @@ class Change:
         self._write_state(policy=True, entries=self._entries_changed)
 
     def entries_changed(self) -> None:
-        """Say that the index must be compiled anew; that is a change of policy too."""
-        self._write_state(policy=True, entries=True)
+        """Say that the index must be compiled anew; each node raises the policy version once it goes by its own."""
+        self._write_state(policy=self._policy_changed, entries=True)
 
     def _locked(self) -> PolicyState:
         """Take the lock if it isn't held yet; return the versions before this change."""

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,7 +56,8 @@ class Node:
 
     def policy(self, version: int, *blocked: str) -> Published:
         lists = [build.Listed("list", "adult", [build.block(name) for name in blocked])]
-        return Published(version, build.publish(self.directory / "policy", version=version, lists=lists))
+        path = build.publish(self.directory / "policy", version=version, lists=lists)
+        return Published(version, path, self.directory / "policy" / "index", version, "", "students")
 
     async def answers(self, name: str) -> set[str]:
         """Return what clients get for a name: from enough ports that every worker is asked."""
@@ -148,7 +150,7 @@ async def test_workers_that_end_at_once_are_started_at_a_measured_pace(
             started.append(self)
 
     monkeypatch.setattr(fleets, "WorkerHandle", Noted)
-    fleet = Fleet(node.settings(workers=1), Published(1, node.directory / "missing.json"))
+    fleet = Fleet(node.settings(workers=1), replace(node.policy(1), path=node.directory / "missing.json"))
     with pytest.raises(PublishError, match="not every worker could serve"):
         await fleet.start()
     await fleet.stop()

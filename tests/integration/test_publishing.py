@@ -3,20 +3,26 @@
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from blocklists.compiling import compile_from
+from control import compiling
 from control import publisher as publishing
-from control.errors import PublishError
-from control.publisher import Publisher
+from control.errors import NoIndexError, PublishError
+from control.publisher import Published, Publisher
+from control.state import locked
 from policy import snapshot as snapshots
 from policy.index import Index
-from storage import exceptions, sources
+from storage import exceptions, groups, sources
 from storage.database import Database
 from tests.support.policies import fill, set_up, verdict
 
@@ -41,6 +47,12 @@ def publisher(sqlite_database: Database, directory: Path) -> Publisher:
     return make(sqlite_database, directory)
 
 
+def whole(publisher: Publisher) -> Published:
+    """Publish with an index of what is stored."""
+    publisher.compile()
+    return publisher.publish()
+
+
 def touch(database: Database, reason: str = "a lesson") -> None:
     """Change the policy, and no entry."""
     with database.change("test") as change:
@@ -59,8 +71,17 @@ def files(directory: Path) -> dict[str, int]:
     return {path.name: path.lstat().st_ino for path in directory.iterdir()}
 
 
-def index_of(directory: Path) -> Path:
-    return directory / str(json.loads((directory / "current").read_text())["index"])
+def names_of(published: Iterable[Published]) -> set[str]:
+    """Return the files that belong to these policies, and those that are always there."""
+    named = {path.name for each in published for path in (each.path, each.index)}
+    return {"current", publishing.LOCK, publishing.WORKPLACE_LOCK, *named}
+
+
+def grow_old(directory: Path) -> None:
+    """Let every document be older than any that is kept for its age."""
+    for path in directory.glob("policy-*"):
+        written = path.stat().st_mtime - 2 * publishing.KEPT_SECONDS
+        os.utime(path, (written, written))
 
 
 # What is written, and when.
@@ -69,125 +90,173 @@ def index_of(directory: Path) -> Path:
 def test_publishes_what_the_database_holds(database: Database, database_url: str, directory: Path) -> None:
     set_up(database, "bad.example")
     publisher = make(database, directory, url=database_url)
-    published = publisher.publish()
+    published = whole(publisher)
     snapshot = publisher.snapshot()
     assert published.version == snapshot.version == database.state().policy_version
+    assert published.entries_version == database.state().entries_version
     assert verdict(snapshot, "www.bad.example") == "blocked"
     assert verdict(snapshot, "good.example") == "allowed"
     assert publisher.last() == published
 
 
 def test_document_and_index_are_whole_files_beside_a_relative_link(publisher: Publisher, directory: Path) -> None:
-    published = publisher.publish()
+    published = whole(publisher)
     assert (directory / "current").readlink() == Path(published.path.name)  # the directory may be moved
-    assert set(files(directory)) == {"current", "lock", published.path.name, index_of(directory).name}
+    assert set(files(directory)) == names_of([published])
 
 
-def test_does_nothing_when_nothing_changed(publisher: Publisher, directory: Path) -> None:
-    first = publisher.publish()
-    before = files(directory)
-    assert publisher.publish() == first
-    assert files(directory) == before
+def test_does_nothing_when_nothing_changed(sqlite_database: Database, publisher: Publisher, directory: Path) -> None:
+    first = whole(publisher)
+    before = files(directory), sqlite_database.state()
+    assert whole(publisher) == first
+    assert whole(make(sqlite_database, directory)) == first  # nor in another process
+    assert (files(directory), sqlite_database.state()) == before
 
 
-def test_keeps_the_index_while_the_entries_stay(
+def test_without_an_index_nothing_is_published(publisher: Publisher, directory: Path) -> None:
+    with pytest.raises(NoIndexError):
+        publisher.publish()
+    assert publisher.last() is None
+    assert not (directory / "current").exists()
+
+
+def test_change_of_configuration_is_published_with_the_index_in_force(
     sqlite_database: Database, publisher: Publisher, directory: Path
 ) -> None:
-    publisher.publish()
-    index, inode = index_of(directory), index_of(directory).stat().st_ino
-    touch(sqlite_database)
-    publisher.publish()
-    assert (index_of(directory), index_of(directory).stat().st_ino) == (index, inode)
-    assert verdict(publisher.snapshot(), "good.example") == "exception"
-
-
-def test_compiles_the_index_anew_when_the_entries_changed(
-    sqlite_database: Database, publisher: Publisher, directory: Path
-) -> None:
-    publisher.publish()
-    index = index_of(directory)
+    """However old it is: nobody waits for another."""
+    before = whole(publisher)
     relist(sqlite_database, "worse.example")
-    publisher.publish()
-    assert index_of(directory) != index
+    touch(sqlite_database)
+    published = publisher.publish()
+    assert (published.index, published.entries_version) == (before.index, before.entries_version)
+    assert published.version == sqlite_database.state().policy_version
+    assert verdict(publisher.snapshot(), "good.example") == "exception"
+    assert verdict(publisher.snapshot(), "bad.example") == "blocked"
+    assert verdict(publisher.snapshot(), "worse.example") == "allowed"
+
+
+def test_entries_that_were_stored_raise_the_policy_version_once_they_are_in_force(
+    sqlite_database: Database, publisher: Publisher
+) -> None:
+    before = whole(publisher)
+    relist(sqlite_database, "worse.example")
+    assert sqlite_database.state() == (before.version, before.entries_version + 1)
+    assert publisher.publish() == before
+    publisher.compile()
+    assert sqlite_database.state() == (before.version + 1, before.entries_version + 1)
+    published = publisher.publish()
+    assert published.version == before.version + 1
+    assert published.entries_version == before.entries_version + 1
     assert verdict(publisher.snapshot(), "bad.example") == "allowed"
     assert verdict(publisher.snapshot(), "worse.example") == "blocked"
 
 
-def test_another_default_group_is_published_without_a_change_of_the_database(
-    publisher: Publisher, directory: Path
+def test_entries_that_change_while_an_index_is_compiled_come_with_the_next(
+    sqlite_database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher.publish()
+    whole(publisher)
+    relist(sqlite_database, "worse.example")
+
+    def meanwhile(*arguments: object) -> object:
+        monkeypatch.setattr(compiling, "compile_from", compile_from)
+        compiled = compile_from(*arguments)  # type: ignore[arg-type] # passed on
+        relist(sqlite_database, "worst.example")
+        touch(sqlite_database)
+        return compiled
+
+    monkeypatch.setattr(compiling, "compile_from", meanwhile)
+    first = whole(publisher)
+    assert first.entries_version == sqlite_database.state().entries_version - 1
+    assert [verdict(publisher.snapshot(), f"{name}.example") for name in ("worse", "worst")] == ["blocked", "allowed"]
+    assert verdict(publisher.snapshot(), "good.example") == "exception"
+    second = whole(publisher)
+    assert second.entries_version == sqlite_database.state().entries_version
+    assert [verdict(publisher.snapshot(), f"{name}.example") for name in ("worse", "worst")] == ["allowed", "blocked"]
+
+
+def test_a_version_stands_for_one_document(sqlite_database: Database, publisher: Publisher, directory: Path) -> None:
+    """Whatever else comes into force than what the database says has a version of its own."""
+    first = whole(publisher)
     publisher.default_group = "guests"
-    publisher.publish()
+    second = publisher.publish()
     assert publisher.snapshot().default_group == "guests"
+    second.index.unlink()
+    third = whole(publisher)
+    assert first.version < second.version < third.version == sqlite_database.state().policy_version
+    assert [json.loads(found.path.read_text())["version"] for found in (first, second, third)] == [
+        first.version,
+        second.version,
+        third.version,
+    ]
 
 
-def test_default_group_that_is_not_there_is_named_and_publishes_nothing(publisher: Publisher, directory: Path) -> None:
-    publisher.publish()
-    current = (directory / "current").readlink()
+def test_default_group_that_is_not_there_is_named_and_publishes_nothing(
+    sqlite_database: Database, publisher: Publisher, directory: Path
+) -> None:
+    whole(publisher)
+    before = (directory / "current").readlink(), sqlite_database.state()
     publisher.default_group = "pupils"
     with pytest.raises(PublishError, match=r"filter\.default_group: there is no group 'pupils'"):
         publisher.publish()
-    assert (directory / "current").readlink() == current
+    assert ((directory / "current").readlink(), sqlite_database.state()) == before
 
 
 def test_another_databases_policy_is_not_taken_for_ours(
     sqlite_database: Database, publisher: Publisher, directory: Path, tmp_path: Path
 ) -> None:
     """Both count their versions from 1, so that equal numbers say nothing."""
-    publisher.publish()
+    ours = whole(publisher)
     other = Database(f"sqlite:///{tmp_path / 'other.db'}")
     other.migrate()
     set_up(other, "other.example")
-    assert other.state() == sqlite_database.state()
     theirs = make(other, directory)
-    theirs.publish()
+    with pytest.raises(NoIndexError):
+        theirs.publish()
+    assert theirs.last() == ours  # until then it is better than none
+    published = whole(theirs)
+    assert (published.version, published.entries_version) == (ours.version, ours.entries_version)
     assert verdict(theirs.snapshot(), "other.example") == "blocked"
     assert verdict(theirs.snapshot(), "bad.example") == "allowed"
     other.close()
 
 
-def test_forgotten_policy_is_not_taken_over(publisher: Publisher, directory: Path) -> None:
+def test_forgotten_policy_is_not_taken_over(publisher: Publisher) -> None:
     """Where a database was made anew under the same name, its versions may be those of the policy on disk."""
-    publisher.publish()
-    inode = index_of(directory).stat().st_ino
+    before = whole(publisher)
     publisher.forget()
     assert publisher.last() is None
-    publisher.publish()
-    assert index_of(directory).stat().st_ino != inode
+    with pytest.raises(NoIndexError):
+        publisher.publish()
+    assert snapshots.read(before.path).version == before.version  # for a worker that was told to start by it
+    assert whole(publisher).index != before.index
+
+
+def test_database_that_went_back_to_an_earlier_day_is_followed(
+    sqlite_database: Database, publisher: Publisher, directory: Path, tmp_path: Path
+) -> None:
+    """A copy that is put back counts its versions from where they were."""
+    early = whole(publisher)
+    with (
+        closing(sqlite3.connect(sqlite_database.name.removeprefix("sqlite:///"))) as source,
+        closing(sqlite3.connect(tmp_path / "copy.db")) as target,
+    ):
+        source.backup(target)
+    copy = Database(f"sqlite:///{tmp_path / 'copy.db'}")
+    relist(sqlite_database, "worse.example")
+    late = whole(publisher)
+    copy.name = sqlite_database.name
+    restored = make(copy, directory, url=f"sqlite:///{tmp_path / 'copy.db'}")
+    assert restored.publish().index == late.index
+    published = whole(restored)
+    assert published.entries_version == early.entries_version < late.entries_version
+    assert verdict(restored.snapshot(), "worse.example") == "allowed"
+    copy.close()
 
 
 def test_no_policy_yet_is_an_error_of_ours(publisher: Publisher) -> None:
     assert publisher.last() is None
     with pytest.raises(PublishError, match="there is no policy on disk yet"):
         publisher.snapshot()
-
-
-# Compiling apart.
-
-
-def test_large_index_is_compiled_in_a_process_of_its_own(
-    database: Database, database_url: str, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_up(database, "bad.example", "worse.example")
-    monkeypatch.setattr(publishing, "SMALL", 1)
-    monkeypatch.setattr(publishing, "compile_from", None)  # it would fail here
-    publisher = make(database, directory, url=database_url)
-    publisher.publish()
-    assert Index.open(index_of(directory), verify=True).names == 2
-    assert verdict(publisher.snapshot(), "bad.example") == "blocked"
-
-
-def test_compiler_that_fails_says_why_and_leaves_the_last_policy(
-    sqlite_database: Database, publisher: Publisher, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = publisher.publish()
-    relist(sqlite_database, "worse.example")
-    monkeypatch.setattr(publishing, "SMALL", 0)
-    astray = make(sqlite_database, directory, url=f"sqlite:///{tmp_path}/no/such.db")
-    with pytest.raises(PublishError, match=r"the index could not be compiled: .*can't be used"):
-        astray.publish()
-    assert astray.last() == first
 
 
 # Damage.
@@ -215,44 +284,98 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(octets)
 
 
-@pytest.mark.parametrize("damage", [cut, empty, overwrite, remove])
-def test_damaged_index_is_compiled_again_though_nothing_changed(
-    publisher: Publisher, directory: Path, damage: object
+Damage = Callable[[Path], None]
+DAMAGES = [cut, empty, overwrite, remove, flip_a_bit]
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["running", "started"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_index_is_seen_and_compiled_again_though_nothing_changed(
+    sqlite_database: Database, publisher: Publisher, directory: Path, damage: Damage, anew: bool
 ) -> None:
-    """A command without a service finds it too: it publishes before it looks."""
-    publisher.publish()
-    assert callable(damage)
-    damage(index_of(directory))
-    publisher.publish()
-    Index.open(index_of(directory), verify=True)
+    published = whole(publisher)
+    assert publisher.is_intact()
+    damage(published.index)
+    publisher = make(sqlite_database, directory) if anew else publisher
+    assert not publisher.is_intact()
+    assert publisher.last() is None
+    with pytest.raises(NoIndexError):
+        publisher.publish()
+    mended = whole(publisher)
+    assert publisher.is_intact()
+    assert mended.version > published.version
+    Index.open(mended.index, verify=True)
     assert verdict(publisher.snapshot(), "bad.example") == "blocked"
 
 
-@pytest.mark.parametrize("damage", [cut, empty, overwrite, remove, flip_a_bit])
-def test_index_is_read_whole_before_workers_are_started_by_it(
-    publisher: Publisher, directory: Path, damage: object
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_last_good_index_serves_until_a_damaged_one_is_compiled_again(
+    sqlite_database: Database, publisher: Publisher, damage: Damage
 ) -> None:
-    publisher.publish()
-    assert callable(damage)
-    damage(index_of(directory))
-    assert publisher.last() is None
-    publisher.publish()
-    Index.open(index_of(directory), verify=True)
+    good = whole(publisher)
+    relist(sqlite_database, "worse.example")
+    newest = whole(publisher)
+    damage(newest.index)
+    assert publisher.last() == good
+    touch(sqlite_database)
+    meanwhile = publisher.publish()
+    assert (meanwhile.index, meanwhile.entries_version) == (good.index, good.entries_version)
+    assert verdict(publisher.snapshot(), "bad.example") == "blocked"
+    assert verdict(publisher.snapshot(), "good.example") == "exception"
+    mended = whole(publisher)
+    assert mended.entries_version == newest.entries_version
+    assert good.version < newest.version < meanwhile.version < mended.version
+    assert verdict(publisher.snapshot(), "worse.example") == "blocked"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"version": 1}', "\udcff"])
-def test_damaged_document_is_written_again(publisher: Publisher, directory: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"version": 1}', "\udcff", "[" * 100_000])
+def test_damaged_document_is_written_again_with_the_index_that_is_there(
+    sqlite_database: Database, publisher: Publisher, text: str
+) -> None:
+    first = whole(publisher)
+    touch(sqlite_database)
+    second = publisher.publish()
+    second.path.write_bytes(text.encode(errors="surrogateescape"))
+    assert not publisher.is_intact()
+    assert publisher.last() == first
     published = publisher.publish()
-    published.path.write_bytes(text.encode(errors="surrogateescape"))
-    assert publisher.last() is None
-    assert publisher.publish() == published
+    assert published.version > second.version
+    assert published.index == first.index
+    assert publisher.snapshot().version == published.version
+    assert publisher.is_intact()
+
+
+def test_current_that_leads_nowhere_is_set_right(publisher: Publisher, directory: Path) -> None:
+    published = whole(publisher)
+    (directory / "current").unlink()
+    (directory / "current").symlink_to("policy-99.json")
+    assert not publisher.is_intact()
+    assert publisher.last() == published
+    assert publisher.publish().version == published.version + 1
     assert verdict(publisher.snapshot(), "bad.example") == "blocked"
+
+
+def test_current_that_was_copied_as_a_file_holds_as_well(
+    sqlite_database: Database, publisher: Publisher, directory: Path
+) -> None:
+    """As tools that copy a directory may leave it."""
+    published = whole(publisher)
+    (directory / "current").unlink()
+    (directory / "current").write_bytes(published.path.read_bytes())
+    again = make(sqlite_database, directory)
+    assert again.publish().version == published.version
+    touch(sqlite_database)
+    assert again.publish().version == published.version + 1
+    assert (directory / "current").is_symlink()
 
 
 def test_damaged_older_document_keeps_nobody_from_publishing(
     sqlite_database: Database, publisher: Publisher, directory: Path
 ) -> None:
-    publisher.publish().path.write_text("not JSON")
+    first = whole(publisher)
+    touch(sqlite_database)
+    publisher.publish()
+    first.path.write_text("not JSON")
     touch(sqlite_database)
     publisher.publish()
     assert verdict(publisher.snapshot(), "bad.example") == "blocked"
@@ -263,15 +386,11 @@ def test_directory_that_cannot_be_written_is_told(sqlite_database: Database, tmp
     set_up(sqlite_database, "bad.example")
     if place == "file":
         (tmp_path / "file").touch()
+    publisher = make(sqlite_database, tmp_path / place)
     with pytest.raises(PublishError, match="the policy can't be written: "):
-        make(sqlite_database, tmp_path / place).publish()
-
-
-def test_index_that_cannot_be_written_is_told(publisher: Publisher, directory: Path) -> None:
-    """A directory in its place stands for a full disk."""
-    (directory / "index-2").mkdir()
-    with pytest.raises(PublishError, match="the index can't be written: "):
         publisher.publish()
+    with pytest.raises(PublishError, match="the index can't be written: "):
+        publisher.compile()
 
 
 # Tidying.
@@ -280,18 +399,29 @@ def test_index_that_cannot_be_written_is_told(publisher: Publisher, directory: P
 def test_keeps_the_last_documents_and_what_they_name(
     sqlite_database: Database, publisher: Publisher, directory: Path
 ) -> None:
-    """A worker may be about to read the one before."""
-    paths = []
+    published = []
     for number in range(5):
+        grow_old(directory)
         relist(sqlite_database, f"n{number}.example")
-        paths.append(publisher.publish().path)
-    kept = paths[-publishing.KEPT_DOCUMENTS :]
-    assert sorted(directory.glob("policy-*")) == sorted(kept)
-    named = {json.loads(path.read_text())["index"] for path in kept}
-    assert {path.name for path in directory.glob("index-*")} == named
-    assert len(named) == publishing.KEPT_DOCUMENTS
-    for path in kept:
-        snapshots.read(path)
+        published.append(whole(publisher))
+    kept = published[-publishing.KEPT_DOCUMENTS :]
+    assert set(files(directory)) == names_of(kept)
+    for each in kept:
+        snapshots.read(each.path)
+
+
+def test_keeps_what_a_worker_may_still_start_by(
+    sqlite_database: Database, publisher: Publisher, directory: Path
+) -> None:
+    """Many exceptions may be added while it starts."""
+    told = whole(publisher)
+    relist(sqlite_database, "worse.example")
+    published = [told, whole(publisher)]
+    for _ in range(2 * publishing.KEPT_DOCUMENTS):
+        touch(sqlite_database)
+        published.append(publisher.publish())
+    assert snapshots.read(told.path).version == told.version
+    assert set(files(directory)) == names_of(published)
 
 
 def test_the_document_in_force_stays_when_the_clock_was_set_back(
@@ -300,52 +430,119 @@ def test_the_document_in_force_stays_when_the_clock_was_set_back(
     for _ in range(publishing.KEPT_DOCUMENTS):
         touch(sqlite_database)
         later = 4_000_000_000
-        os.utime(publisher.publish().path, (later, later))
+        os.utime(whole(publisher).path, (later, later))
     touch(sqlite_database)
     published = publisher.publish()
     assert published.path.exists()
     assert publisher.snapshot().version == published.version
+    assert len(list(directory.glob("policy-*"))) == publishing.KEPT_DOCUMENTS
 
 
 def test_what_a_killed_process_left_unfinished_is_removed(
     sqlite_database: Database, publisher: Publisher, directory: Path
 ) -> None:
-    for name in (".index-7.4321", ".policy-7.json.4321", ".current-4321", "index-9999"):
+    (directory / publishing.WORKPLACE).mkdir()
+    for name in (".policy-4321", ".current-4321", "index-9999", "compiling/.index.4321", "compiling/index"):
         (directory / name).write_bytes(b"half")
-    published = publisher.publish()
-    assert set(files(directory)) == {"current", "lock", published.path.name, index_of(directory).name}
+    published = whole(publisher)
+    assert set(files(directory)) == names_of([published])
+
+
+def test_index_that_is_being_compiled_is_nobody_elses_to_remove(
+    sqlite_database: Database, publisher: Publisher, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(publisher)
+    relist(sqlite_database, "worse.example")
+    quick = make(sqlite_database, directory)
+
+    def meanwhile(*arguments: object) -> object:
+        (directory / publishing.WORKPLACE / ".index.4321").write_bytes(b"half")
+        compiled = compile_from(*arguments)  # type: ignore[arg-type] # passed on
+        before = files(directory / publishing.WORKPLACE)
+        for _ in range(2 * publishing.KEPT_DOCUMENTS):
+            touch(sqlite_database)
+            grow_old(directory)
+            quick.publish()
+        assert files(directory / publishing.WORKPLACE) == before
+        return compiled
+
+    monkeypatch.setattr(compiling, "compile_from", meanwhile)
+    whole(publisher)
+    assert verdict(publisher.snapshot(), "worse.example") == "blocked"
 
 
 # Several at once, and ends at any moment.
 
 
-def test_two_processes_publish_one_after_the_other(
+def test_two_processes_compile_one_after_the_other_and_the_second_finds_it_done(
     sqlite_database: Database, publisher: Publisher, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the quicker one removes, as named by nobody, the index that the slower one is about to name."""
-    compiling, go_on = threading.Event(), threading.Event()
-    slow = make(sqlite_database, directory)
+    begun, go_on = threading.Event(), threading.Event()
+    begins: list[str] = []
 
     def held_up(*arguments: object) -> object:
-        if threading.current_thread().name == "slow":
-            compiling.set()
-            go_on.wait()
+        begins.append(threading.current_thread().name)
+        begun.set()
+        go_on.wait(10)
         return compile_from(*arguments)  # type: ignore[arg-type] # passed on
 
-    monkeypatch.setattr(publishing, "compile_from", held_up)
-    first = threading.Thread(target=slow.publish, name="slow")
+    monkeypatch.setattr(compiling, "compile_from", held_up)
+    first = threading.Thread(target=make(sqlite_database, directory).compile, name="first")
+    second = threading.Thread(target=publisher.compile, name="second")
     first.start()
-    compiling.wait()
-    relist(sqlite_database, "worse.example")
-    second = threading.Thread(target=publisher.publish)
+    begun.wait(10)
     second.start()
-    second.join(0.3)  # if it doesn't wait it is done by then
+    second.join(3 * publishing.LOOK_SECONDS)  # if it doesn't wait it is done by then
     go_on.set()
     first.join()
     second.join()
-    snapshot = publisher.snapshot()
-    assert snapshot.version == sqlite_database.state().policy_version
-    assert verdict(snapshot, "worse.example") == "blocked"
+    assert begins == ["first"]
+    assert publisher.publish().version == sqlite_database.state().policy_version
+
+
+def test_publisher_that_stops_waits_for_no_other(
+    sqlite_database: Database, publisher: Publisher, directory: Path
+) -> None:
+    with locked(directory / publishing.WORKPLACE_LOCK):
+        threading.Timer(0.2, publisher.stop).start()
+        with pytest.raises(PublishError, match="the service stops"):
+            publisher.compile()
+
+
+def test_nodes_compile_each_for_itself_and_settle(database: Database, database_url: str, tmp_path: Path) -> None:
+    """Each raises the version once for its own index; what others raised is published, and raises nothing."""
+    set_up(database, "bad.example")
+    nodes = []
+    for number in range(3):
+        directory = tmp_path / f"node-{number}"
+        directory.mkdir()
+        other = database if number == 0 else Database(database_url)
+        nodes.append(make(other, directory, url=database_url, default_group=["students", "guests", "staff"][number]))
+    for node in nodes:
+        whole(node)
+    before = database.state()
+    relist(database, "worse.example")
+    for _ in range(3):  # as each would by its watch
+        for node in nodes:
+            whole(node)
+    assert database.state() == (before.policy_version + len(nodes), before.entries_version + 1)
+    assert {node.publish().version for node in nodes} == {database.state().policy_version}
+    assert {verdict(node.snapshot(), "worse.example") for node in nodes} == {"blocked"}
+    for node in nodes[1:]:
+        node._database.close()
+
+
+def test_group_that_a_node_lacks_stops_that_node_alone(
+    sqlite_database: Database, publisher: Publisher, tmp_path: Path
+) -> None:
+    whole(publisher)
+    (tmp_path / "other").mkdir()
+    other = make(sqlite_database, tmp_path / "other", default_group="visitors")
+    with pytest.raises(PublishError, match="no group 'visitors'"):
+        other.compile()
+    with sqlite_database.change("test") as change:
+        groups.add(change, "visitors")
+    assert whole(other).version == publisher.publish().version
 
 
 PUBLISHES_FOR_EVER = """
@@ -361,33 +558,37 @@ with database.reading() as connection:
     [source] = sources.list_all(connection)
 print("ready", flush=True)
 while True:
-    version = database.state().policy_version
-    fill(database, source, [f"n{number}-{version}.example" for number in range(2000)])
-    publisher.publish()
+    number = database.state().entries_version + 1
+    fill(database, source, [f"n{n}-{number}.example" for n in range(2000)])
+    publisher.compile()
 """
 
 
 def test_killed_at_any_moment_leaves_a_whole_policy_in_force(
     sqlite_database: Database, publisher: Publisher, directory: Path
 ) -> None:
-    published = publisher.publish()
+    first = whole(publisher)
     moments = random.Random(7)
     command = [sys.executable, "-c", PUBLISHES_FOR_EVER, sqlite_database.name, str(directory)]
-    for _ in range(4):
+    for _ in range(5):
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            threading.Event().wait(moments.uniform(0.02, 0.3))
+            time.sleep(moments.uniform(0.02, 0.4))
             process.kill()
         found = publisher.last()
         assert found is not None
-        assert found.version >= published.version
-        document = json.loads(found.path.read_text())
-        # The index is the one of that very version.
+        assert found.version >= first.version
+        # The index is the one of those very entries.
         snapshot = snapshots.read(found.path)
-        if document["version"] != published.version:
+        if found.entries_version != first.entries_version:
             assert snapshot.index.names == 2000
-            assert verdict(snapshot, f"n1-{document['version'] - 1}.example") == "blocked"
+            assert verdict(snapshot, f"n1-{found.entries_version}.example") == "blocked"
+    published = whole(publisher)
+    assert published.version == sqlite_database.state().policy_version
+    assert published.entries_version == sqlite_database.state().entries_version
+    grow_old(directory)
+    touch(sqlite_database)
     publisher.publish()
-    assert publisher.snapshot().version == sqlite_database.state().policy_version
     assert not list(directory.glob(".*"))
+    assert not (directory / publishing.WORKPLACE).exists()

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from blocklists.refresh import Terms, refresh
-from control import publisher as publishing
+from control import compiling
 from control.publisher import Publisher
 from policy.snapshot import Snapshot
 from storage import categories, groups, sources
@@ -85,14 +85,14 @@ async def publish_all(database: Database, directory: Path) -> Snapshot:
     policies = directory / "policy"
     policies.mkdir()
     publisher = Publisher(database, database.name, policies, "students")
-    publisher.publish()
+    publisher.compile()
     return publisher.snapshot()
 
 
 async def test_three_real_lists_block_what_they_name_and_nothing_else(
     sqlite_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "compile_from", None)  # so many are compiled in a process of its own
+    monkeypatch.setattr(compiling, "compile_from", None)  # so many are compiled in a process of its own
     naive = Naive()
     for _, name, pattern, subtree in FILES:
         naive.read(name, pattern, subtree=subtree)

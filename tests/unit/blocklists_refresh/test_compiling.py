@@ -1,13 +1,11 @@
-"""Compiling from the database, in this process and as a job that is read from standard input."""
+"""Compiling from the database, in this process and as a job."""
 
-import io
 import json
 from pathlib import Path
 
 import pytest
 
-from blocklists import compiling
-from blocklists.compiling import compile_from
+from blocklists.compiling import compile_from, work
 from policy.index import Index
 from policy.rules import Action, Rule, Scope, Traits
 from storage import sources
@@ -62,25 +60,18 @@ def test_nothing_listed_is_an_index_too(sqlite_database: Database, tmp_path: Pat
     assert Index.open(tmp_path / "index", verify=True).match("a.example") == []
 
 
-def run_job(monkeypatch: pytest.MonkeyPatch, job: object) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(job)))
-    compiling.main()
-
-
-def test_job_writes_what_compiling_here_writes(
-    filled: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_writes_what_compiling_here_writes(filled: Database, tmp_path: Path) -> None:
     with filled.reading() as connection:
         compile_from(connection, tmp_path / "here")
-    run_job(monkeypatch, {"database": filled.name, "path": str(tmp_path / "there")})
+    job = {"database": filled.name, "path": str(tmp_path / "there")}
+    assert work(json.dumps(job)) == filled.state().entries_version
     assert (tmp_path / "there").read_bytes() == (tmp_path / "here").read_bytes()
 
 
-def test_job_without_a_database_says_so_in_its_last_line_and_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_without_a_database_fails_and_leaves_no_file(tmp_path: Path) -> None:
+    job = {"database": f"sqlite:///{tmp_path}/no/such.db", "path": str(tmp_path / "index")}
     with pytest.raises(DatabaseDownError):
-        run_job(monkeypatch, {"database": f"sqlite:///{tmp_path}/no/such.db", "path": str(tmp_path / "index")})
+        work(json.dumps(job))
     assert list(tmp_path.iterdir()) == []
 
 
