@@ -57,7 +57,7 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
                     progress=progress.report,
                 )
             )
-    session.publish()
+    session.publish(wait_for_index=True)
     _show_outcomes(outcomes, as_json=as_json)
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
