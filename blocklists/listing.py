@@ -20,6 +20,7 @@ __all__ = ["AUTO", "FORMATS", "UT1", "Listing", "Parsed", "Reason", "Rejection",
 AUTO = "auto"
 UT1 = "ut1"
 FORMATS = (AUTO, *READERS, UT1)
+_new = tuple.__new__  # builds a named tuple in half the time that its class takes: a tenth of what a line costs
 MAX_REJECTED_TEXT = 200  # characters
 
 
@@ -61,7 +62,7 @@ class Listing:
         reader = self._reader()
         reader.look_ahead(self._data)
         file = self.file
-        for number, text in lines(self._data):
+        for number, text in lines(self._data, indented=reader.indented):
             if text[0] in MARKS and reader.skips(text):
                 continue
             try:
@@ -69,10 +70,10 @@ class Listing:
                     raise LineError(Reason.LIMIT)  # noqa: TRY301 - told like any other
                 rules = reader.rules(text)
             except LineError as error:
-                yield Rejection(number, text[:MAX_REJECTED_TEXT], error.reason, file)
+                yield Rejection(number, text.lstrip()[:MAX_REJECTED_TEXT], error.reason, file)
                 rules = error.rules
             for rule in rules:
-                yield Parsed(number, rule, file)
+                yield _new(Parsed, (number, rule, file))
 
 
 def read_list(

@@ -77,7 +77,7 @@ class Adblock(LineReader):
                 rule = Rule(self.name(text[2:-1]), _BLOCK_SUBTREE)
             except LineError:
                 return self._read(text)
-            return () if rule in self._taken_back else (rule,)
+            return () if self._taken_back and rule in self._taken_back else (rule,)
         return self._read(text)
 
     def _read(self, text: str) -> Sequence[Rule]:

@@ -16,7 +16,8 @@ class Domains(LineReader):
 
     def rules(self, text: str) -> Sequence[Rule]:
         """Return the rule for the line's name."""
-        text = without_comment(text)
         if len(text.split()) > 1:
-            raise LineError(Reason.SYNTAX)
+            text = without_comment(text)
+            if len(text.split()) > 1:
+                raise LineError(Reason.SYNTAX)
         return (Rule(self.name(text), self._traits),)

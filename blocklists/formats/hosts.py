@@ -37,7 +37,7 @@ class Hosts(LineReader):
         if not names:
             raise LineError(Reason.NO_NAME)
         if not sinks:
-            local = all(name.lower() in LOCAL_NAMES for name in names)
+            local = all(map(_is_local, names))
             raise LineError(Reason.LOCAL_NAME if local else Reason.NOT_A_SINK_ADDRESS)
         if len(names) == 1:
             return (Rule(self.name(names[0]), self._traits),)
@@ -45,6 +45,10 @@ class Hosts(LineReader):
 
     def name(self, text: str) -> str:
         """Return a name's normal form, if it isn't this computer's own."""
-        if text.lower() in LOCAL_NAMES:
+        if _is_local(text):
             raise LineError(Reason.LOCAL_NAME)
         return super().name(text)
+
+
+def _is_local(name: str) -> bool:
+    return name.lower().removesuffix(".") in LOCAL_NAMES

@@ -15,15 +15,18 @@ _VISIBLE = re.compile(rb"\S")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-def lines(data: bytes) -> Iterator[tuple[int, str]]:
-    """Yield the lines that aren't blank, without the white space around them, each with its number from 1."""
+def lines(data: bytes, *, indented: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield the lines that aren't blank, without the white space around them, each with its number from 1.
+
+    Where they come `indented`, a line that begins with white space keeps a blank of it.
+    """
     number = 0
     for block in _blocks(data):
         for text in _texts(block):
             number += 1
             stripped = text.strip()
             if stripped:
-                yield number, stripped
+                yield number, " " + stripped if indented and text[0].isspace() else stripped
 
 
 def _blocks(data: bytes) -> Iterator[bytes]:
@@ -86,4 +89,5 @@ def _decoded(line: bytes) -> str:
         text = line.decode()
     except UnicodeDecodeError:
         text = line.decode("latin-1")
-    return text.strip().removeprefix(_BYTE_ORDER_MARK)
+    stripped = text.strip()
+    return stripped[1:] if stripped.startswith(_BYTE_ORDER_MARK) else text

@@ -32,7 +32,7 @@ def parse_modifiers(text: str) -> Modifiers:
         name, equals, value = modifier.partition("=")
         name = name.lower()
         takes_value = name in {"dnstype", "denyallow"}
-        if name in found or takes_value != bool(value) or (equals and not value):
+        if takes_value != bool(value) or (equals and not value) or found.get(name, value) != value:
             raise LineError(Reason.MODIFIER)
         if not takes_value and name not in {"important", "badfilter", *_AS_IF_ABSENT}:
             raise LineError(Reason.MODIFIER)

@@ -49,14 +49,17 @@ class LineError(BlocklistError):
         super().__init__(reason.value)
 
 
-MAX_NAME_TEXT = 1000  # characters; no name is as long, however it is written
 _HEADER = re.compile(r"\[\s*(?:adblock|adguard|ublock|abp)\b.*\]", re.IGNORECASE)
 _INLINE_COMMENT = re.compile(r"\s#")
+_URL = re.compile(r"[^/]*://")  # a path may hold another address
 _NAME_AND_PORT = re.compile(r".+:\d{1,5}")
 
 
 class LineReader(ABC):
     """Reads the lines of one list; each format is a subclass."""
+
+    indented = False
+    """Whether it matters to the format that a line begins with white space: it then comes with a blank before it."""
 
     def __init__(self, *, scope: Scope | None = None, allow_public_suffix: bool = False) -> None:
         """Take the source's scope, for formats whose lines say none, and whether it may name public suffixes."""
@@ -106,8 +109,6 @@ def is_header(text: str) -> bool:
 
 def normal_name(text: str) -> str:
     """Return the normal form of a name. Raises `LineError` with what the text is instead."""
-    if len(text) > MAX_NAME_TEXT:
-        raise LineError(_what_it_is(text))
     try:
         return normalise(text)
     except AddressNotNameError as error:
@@ -117,7 +118,7 @@ def normal_name(text: str) -> str:
 
 
 def _what_it_is(text: str) -> Reason:
-    if "://" in text:
+    if _URL.match(text):
         return Reason.URL
     try:
         ip_network(text.removeprefix("[").removesuffix("]"), strict=False)

@@ -22,19 +22,23 @@ _ACTIONS = {
 _OTHER_TRIGGERS = frozenset({"rpz-ip", "rpz-nsdname", "rpz-nsip", "rpz-client-ip"})
 _CLASSES = frozenset({"IN", "CH", "HS"})
 _TTL = re.compile(r"(?:\d++[smhdw]?)++", re.IGNORECASE)
+_SPECIAL = re.compile(r'[;()"]')
+_PIECE = re.compile(r""""(?:[^"\\]|\\.)*+"?|;.*|[()]|[^\s;()"]+""")
 _MAX_SOA_LINES = 20  # a parenthesis that is never closed must not swallow the zone
 
 
 class Rpz(LineReader):
     """Reads a response policy zone."""
 
+    indented = True  # RFC 1035 section 5.1: a line that begins with a blank has the last line's owner
+
     def __init__(self, *, scope: Scope | None = None, allow_public_suffix: bool = False) -> None:
         """Take whether public suffixes may be named; the scope is each rule's own."""
         super().__init__(scope=scope, allow_public_suffix=allow_public_suffix)
-        # Names with a trailing dot; empty until the file tells them.
+        # Names with a trailing dot, where the file tells what they are relative to.
         self._apex = ""
         self._origin = ""
-        self._owner = ""
+        self._owner: str | None = None
         self._soa_lines_left = 0
 
     def skips(self, text: str) -> bool:
@@ -43,27 +47,41 @@ class Rpz(LineReader):
 
     def rules(self, text: str) -> Sequence[Rule]:
         """Return the rule of the line's record, none for what makes it a zone."""
-        text = without_comment(text).partition(";")[0].rstrip()
-        if self._soa_lines_left:
-            self._soa_lines_left = 0 if ")" in text else self._soa_lines_left - 1
+        indented = text[0].isspace()
+        if indented and self.skips(text[1:]):
             return ()
-        fields = text.split()
+        fields, opens, closes = _fields(text)
+        if not fields or self._is_of_soa(fields, closes=closes):
+            return ()
         if fields[0].startswith("$"):
             self._follow(fields)
             return ()
-        rdtype, data = self._record(fields)
+        rdtype, data = self._record(fields, indented=indented)
         if rdtype == "SOA":
-            self._start_of_authority(data)
+            self._start_of_authority()
+            self._soa_lines_left = _MAX_SOA_LINES if opens and not closes else 0
             return ()
         name = self._trigger()
         if not name:  # a record of the zone itself
             return ()
+        if opens != closes:
+            raise LineError(Reason.SYNTAX)
         if name.removesuffix(".").rpartition(".")[2] in _OTHER_TRIGGERS:
             raise LineError(Reason.TRIGGER)
         action = _action(rdtype, data)
         if name.startswith("*."):
             return (Rule(self.name(name[2:]), Traits(Scope.SUBDOMAINS, action)),)
         return (Rule(self.name(name), Traits(Scope.EXACT, action)),)
+
+    def _is_of_soa(self, fields: list[str], *, closes: bool) -> bool:
+        """Tell whether a line goes on with an SOA record: in its parenthesis, and no record itself."""
+        if not self._soa_lines_left:
+            return False
+        if not closes and (_typed(fields) or _typed(fields[1:])):  # the parenthesis was forgotten
+            self._soa_lines_left = 0
+            return False
+        self._soa_lines_left = 0 if closes else self._soa_lines_left - 1
+        return True
 
     def _follow(self, directive: list[str]) -> None:
         """Follow a directive of the zone file (RFC 1035 section 5.1, RFC 2308 section 4)."""
@@ -75,13 +93,16 @@ class Rpz(LineReader):
         self._origin = self._absolute(directive[1].lower())
         self._apex = self._apex or self._origin.removeprefix(".")
 
-    def _record(self, fields: list[str]) -> tuple[str, list[str]]:
+    def _record(self, fields: list[str], *, indented: bool) -> tuple[str, list[str]]:
         """Return a record's type and data; a line without an owner has the last one's."""
-        typed = _typed(fields)
+        typed = _typed(fields) if indented else None
         if typed is None:
-            self._owner = self._absolute(fields[0].lower())
             typed = _typed(fields[1:])
-        if typed is None:
+            ownerless = None if typed else _typed(fields)  # though it is not indented: what else could it be?
+            if ownerless is None:
+                self._owner = self._absolute(fields[0].lower())
+            typed = typed or ownerless
+        if typed is None or self._owner is None:
             raise LineError(Reason.SYNTAX)
         return typed
 
@@ -92,19 +113,33 @@ class Rpz(LineReader):
             return name
         return f"{name}.{self._origin.removeprefix('.')}"
 
-    def _start_of_authority(self, data: list[str]) -> None:
-        if self._owner.endswith(".") and self._owner != ".":
+    def _start_of_authority(self) -> None:
+        if self._owner and self._owner.endswith(".") and self._owner != ".":
             self._apex = self._owner
-        if "(" in "".join(data) and ")" not in "".join(data):
-            self._soa_lines_left = _MAX_SOA_LINES
 
     def _trigger(self) -> str:
-        """Return what the owner stands for: it without the zone's name, empty for the zone itself."""
+        """Return what the owner stands for: it without the zone's name, empty for the zone itself.
+
+        Raises `LineError` for what lies outside of the zone: a name server leaves that out.
+        """
+        assert self._owner is not None  # a record has one
         if self._owner == self._apex:
             return ""
         if self._apex and self._owner.endswith(f".{self._apex}"):
             return self._owner[: -len(self._apex) - 1]
+        if self._apex and self._owner.endswith("."):
+            raise LineError(Reason.SYNTAX)
         return self._owner
+
+
+def _fields(text: str) -> tuple[list[str], bool, bool]:
+    """Return a line's fields, without comments, and whether it opens a parenthesis and closes one."""
+    text = without_comment(text)
+    if not _SPECIAL.search(text):
+        return text.split(), False, False
+    pieces = _PIECE.findall(text)
+    fields = [piece for piece in pieces if piece[0] not in "();"]
+    return fields, "(" in pieces, ")" in pieces
 
 
 def _typed(fields: list[str]) -> tuple[str, list[str]] | None:

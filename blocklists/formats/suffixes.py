@@ -24,11 +24,10 @@ class _Suffixes(NamedTuple):
 
 def is_public_suffix(name: str) -> bool:
     """Tell whether a name in normal form is one label, or an ICANN public suffix."""
-    dot = name.find(".")
-    if dot < 0:
-        return True
     names, wildcards, exceptions = _suffixes()
-    return name in names or (name[dot + 1 :] in wildcards and name not in exceptions)
+    if name in names or "." not in name:
+        return True
+    return name[name.index(".") + 1 :] in wildcards and name not in exceptions
 
 
 @cache
