@@ -6,7 +6,7 @@ from aiohttp.typedefs import Handler, Middleware
 from admin_api import hosts, openapi
 from admin_api.authentication import Authenticator
 from admin_api.control import Control
-from admin_api.endpoints import exceptions, groups, lists, log, service
+from admin_api.endpoints import categories, exceptions, groups, log, service, sources
 from admin_api.problems import ProblemError, problems
 from admin_api.routing import Api, serve
 from settings import Settings
@@ -14,7 +14,7 @@ from storage.database import Database
 
 MAX_BODY = 64 << 10
 
-ROUTES = (*exceptions.ROUTES, *lists.ROUTES, *groups.ROUTES, *log.ROUTES, *service.ROUTES)
+ROUTES = (*exceptions.ROUTES, *categories.ROUTES, *sources.ROUTES, *groups.ROUTES, *log.ROUTES, *service.ROUTES)
 
 # No page in any browser is meant to read a reply, frame it, guess at its type or keep it. There is no CORS header.
 _HEADERS = {

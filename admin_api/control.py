@@ -13,10 +13,11 @@ class ControlError(Exception):
 class Control(Protocol):
     """The running service."""
 
-    async def publish(self) -> int:
+    async def publish(self, *, wait_for_index: bool = False) -> int:
         """Bring what is stored into force; return the policy version that every local worker has by then.
 
-        Raises `ControlError` when a worker didn't take it in time.
+        What lists hold comes into force with the index, which is compiled in the background: `wait_for_index` waits
+        for that too. Raises `ControlError` when a worker didn't take it in time.
         """
 
     async def status(self) -> dict[str, Any]:

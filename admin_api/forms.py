@@ -131,10 +131,14 @@ def flag(description: str, *, required: bool = False, default: bool | None = Non
     return Field(_flag, schema if default is None else schema | {"default": default}, required, False)
 
 
-def whole(description: str, *, low: int, high: int, default: int) -> Field:
+def whole(description: str, *, low: int, high: int, default: int | None = None) -> Field:
     """Return a field that holds a whole number; whoever stores it checks the range."""
-    schema = {"type": "integer", "minimum": low, "maximum": high, "default": default, "description": description}
-    return Field(_whole, schema, stand_in=default)
+    schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high, "description": description}
+    return Field(
+        _whole,
+        schema if default is None else schema | {"default": default},
+        stand_in=low if default is None else default,
+    )
 
 
 def time_or_never(description: str) -> Field:

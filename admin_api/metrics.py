@@ -1,10 +1,13 @@
 """How the service is, in numbers: for people, for health checks, and in Prometheus' text format. Pure.
 
-Reads what `Control.status` returns. No label holds a name or a client: metrics go where the log must not.
+Reads what `Control.status` returns. No label holds a name that was looked up or a client: metrics go where the log must
+not.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+from admin_api.times import parse_time
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,11 +50,17 @@ def troubles(status: Mapping[str, Any]) -> list[str]:
     found = {
         "workers": not workers or not all(_serves(worker) for worker in workers),
         "database": status["lists"]["database"] != "ok",
+        "lists": bool(stale_sources(status)),
         "log_store": journal["store"] != "ok",
         "journal": any(worker["unlogged"] for worker in workers),
         "policy": any(worker["policy_version"] != status["policy_version"] for worker in workers),
     }
     return [part for part, is_troubled in found.items() if is_troubled]
+
+
+def stale_sources(status: Mapping[str, Any]) -> list[str]:
+    """Return the keys of sources that haven't been refreshed for longer than their limit."""
+    return list(status["lists"].get("stale", ()))
 
 
 def serves(status: Mapping[str, Any]) -> bool:
@@ -92,9 +101,27 @@ def _metrics(status: Mapping[str, Any]) -> Iterable[Metric]:
         yield Metric("hallmonitor_sources", "gauge", "Enabled sources.", one(lists["sources"]))
         yield Metric("hallmonitor_sources_failing", "gauge", "Whose refresh failed.", one(len(lists["failing"])))
         yield Metric("hallmonitor_rules", "gauge", "Rules of enabled sources.", one(lists["rules"]))
+        yield from _of_sources(lists.get("by_source", ()))
     yield Metric("hallmonitor_journal_backlog_bytes", "gauge", "Not shipped yet.", one(journal["backlog_bytes"]))
     yield Metric("hallmonitor_journal_segments", "gauge", "Segments on disk.", one(journal["segments"]))
     yield Metric("hallmonitor_log_rows_shipped_total", "counter", "Log rows stored.", one(journal["shipped_rows"]))
+
+
+def _of_sources(sources: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
+    """Yield what is counted for each enabled source."""
+    by_key = {source["source"]: source for source in sources}
+
+    def of_each(field: str) -> list[tuple[dict[str, str], float]]:
+        return [({"source": key}, source[field]) for key, source in by_key.items()]
+
+    refreshed = [
+        ({"source": key}, parse_time(source["last_success_at"]) / 1_000_000)
+        for key, source in by_key.items()
+        if source["last_success_at"] is not None
+    ]
+    yield Metric("hallmonitor_source_rules", "gauge", "Rules that a source lists.", of_each("rules"))
+    yield Metric("hallmonitor_source_stale", "gauge", "1 while it is overdue.", of_each("stale"))
+    yield Metric("hallmonitor_source_last_success_timestamp_seconds", "gauge", "Its last good refresh.", refreshed)
 
 
 def _serving(workers: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, str], float]]:
@@ -104,9 +131,13 @@ def _serving(workers: Iterable[Mapping[str, Any]]) -> list[tuple[dict[str, str],
 def _lines(metric: Metric) -> str:
     lines = [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
     for labels, value in metric.samples:
-        inner = ",".join(f'{name}="{text}"' for name, text in labels.items())
+        inner = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
         lines.append(f"{metric.name}{{{inner}}} {_number(value)}" if inner else f"{metric.name} {_number(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _number(value: float) -> str:

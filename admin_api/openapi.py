@@ -75,7 +75,7 @@ def _operation(route: Route) -> dict[str, Any]:
         operation["security"] = [{"token": []}, *([{}] if route.loopback_is_free else [])]
     if route.body is not None:
         operation["requestBody"] = {
-            "required": True,
+            "required": not route.body_is_optional,
             "content": {"application/json": {"schema": _body(route.body)}},
         }
     return operation
@@ -140,6 +140,8 @@ def _failures(route: Route) -> set[str]:
         statuses |= {"400", "422"}
     if route.body is not None:
         statuses |= {"400", "409", "413", "415", "422"}
+    if route.conflicts:
+        statuses |= {"409"}
     return statuses
 
 

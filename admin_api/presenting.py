@@ -13,8 +13,9 @@ from storage.groups import Group
 from storage.networks import Network
 from storage.sources import Source
 from storage.tokens import Token
+from storage.versions import Version
 
-_TIMES = ("time", "created_at", "expires_at", "revoked_at", "last_used_at", "last_attempt_at", "last_success_at")
+_TIMES = ("time", "at", "created_at", "expires_at", "revoked_at", "last_used_at", "last_attempt_at", "last_success_at")
 
 # What a source remembers for its next refresh is nobody else's business.
 _OF_A_REFRESH = ("id", "fetched_from", "etag", "last_modified", "content_hash", "reader", "writing_ahead")
@@ -52,6 +53,13 @@ def _source(source: Source) -> dict[str, Any]:
     for name in _OF_A_REFRESH:
         del fields[name]
     return fields | {"last_error": source.last_error or None, "stale": source.is_stale(now())}
+
+
+@present.register
+def _version(version: Version) -> dict[str, Any]:
+    fields = _fields(version)
+    del fields["source_id"]
+    return fields
 
 
 @present.register

@@ -19,6 +19,7 @@ from settings import Settings
 from storage.database import Change, Database
 from storage.errors import DatabaseDownError
 from storage.paging import Page
+from storage.sources import Source
 from storage.tokens import Role, Token
 
 PREFIX = "/api/v1"
@@ -62,6 +63,10 @@ class Route:
     status: int = 200
     query: Mapping[str, Field] = field(default_factory=dict)
     body: Mapping[str, Field] | None = None
+    body_is_optional: bool = False
+    """Whether nothing at all may be sent, which stands for an empty object."""
+    conflicts: bool = False
+    """Whether it may contradict what is stored, though it has no body."""
     loopback_is_free: bool = False
     """Whether a peer on this machine needs no token."""
 
@@ -133,6 +138,20 @@ class Call:
             raise _stored(result, version, f"policy version {live} is live")
         return result, live
 
+    async def publish_lists(self, source: Source) -> int:
+        """Bring what a source lists since a moment ago into force; return the policy version that is live then.
+
+        Raises `ProblemError` when that didn't come about.
+        """
+        try:
+            return await self.api.control.publish(wait_for_index=True)
+        except (ControlError, DatabaseDownError) as error:
+            raise ProblemError(
+                503,
+                f"Version {source.version} of {source.key} is stored, but not every worker goes by it yet: {error}. "
+                "It will be in force when they do.",
+            ) from error
+
 
 def _stored(result: object, version: int, reason: str) -> ProblemError:
     members = {"id": getattr(result, "id")} if hasattr(result, "id") else {}  # noqa: B009 - mypy knows no id of T
@@ -164,7 +183,9 @@ def serve(api: Api, route: Route) -> Callable[[web.Request], Awaitable[web.Respo
             token = await api.authenticator.authenticate(request, route.role)
         query = _query(request, route.query)
         query.finish()
-        form = Form() if route.body is None else forms.read(route.body, await _object(request))
+        form = Form()
+        if route.body is not None and (request.body_exists or not route.body_is_optional):
+            form = forms.read(route.body, await _object(request))
         reply = await route.handler(Call(api, request, token, query.values, form))
         body = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
         headers = {"Content-Type": "application/json", **reply.headers}

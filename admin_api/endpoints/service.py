@@ -9,7 +9,11 @@ async def get_health(call: Call) -> Reply:
     """Tell whether all is well; what exactly isn't is for those with a token."""
     status = await call.api.control.status()
     troubled = metrics.troubles(status)
-    body = {"status": "degraded" if troubled else "ok", "troubled": troubled}
+    body = {
+        "status": "degraded" if troubled else "ok",
+        "troubled": troubled,
+        "lists": {"stale": metrics.stale_sources(status)},
+    }
     # Only where nobody is answered a restart may help, which is what health checks do with an error.
     return Reply(body, 200 if metrics.serves(status) else 503)
 

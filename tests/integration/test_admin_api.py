@@ -227,6 +227,25 @@ class TestListsAndCategories:
         ]
         assert (await api.get("/categories/nothing")).status == 404
 
+    async def test_categories_are_changed_and_removed_when_nothing_uses_them(self, api: ApiClient) -> None:
+        changed = await api.call("PATCH", "/categories/games", {"name": "Games", "severity": 7})
+        assert (changed.json["name"], changed.json["severity"], changed.json["kind"]) == ("Games", 7, "block")
+        assert changed.json["policy_version"] == api.control.published[-1]
+        wrong = await api.call("PATCH", "/categories/games", {"severity": 0, "kind": "x", "name": " "})
+        assert wrong.wrong_fields == ["name", "kind", "severity"]
+        await api.call("PUT", "/groups/students/blocked/games")
+        assert (await api.call("PATCH", "/categories/games", {"kind": "allow"})).status == 409
+        used = await api.call("DELETE", "/categories/games")
+        assert (used.status, used.json["detail"]) == (
+            409,
+            "category 'games' is used by source list-a and by group students",
+        )
+        await api.call("DELETE", "/groups/students/blocked/games")
+        await api.call("DELETE", "/sources/list-a")
+        assert (await api.call("DELETE", "/categories/games")).json["name"] == "Games"
+        assert (await api.get("/categories/games")).status == 404
+        assert [event.action for event in events(api)[:1]] == ["category.remove"]
+
     async def test_sources(self, api: ApiClient) -> None:
         new = {"key": "list-b", "location": "https://lists.example/b.txt", "category": "games", "format": "hosts"}
         reply = await api.post("/sources", new)
@@ -239,6 +258,84 @@ class TestListsAndCategories:
             "format",
             "category",
         ]
+
+    async def test_where_and_when_a_source_is_fetched(self, api: ApiClient) -> None:
+        new = {"key": "list-b", "location": "https://lists.example/b.txt", "category": "games"}
+        made = await api.post("/sources", new | {"mirrors": ["https://m.example/b.txt"], "interval_seconds": 600})
+        assert (made.json["mirrors"], made.json["stale_seconds"]) == (["https://m.example/b.txt"], 1800)
+        assert (made.json["version"], made.json["stale"]) == (0, False)
+        changed = await api.call("PATCH", "/sources/list-b", {"interval_seconds": 1200, "mirrors": []})
+        assert (changed.json["mirrors"], changed.json["interval_seconds"], changed.json["stale_seconds"]) == (
+            [],
+            1200,
+            3600,
+        )
+        alone = await api.call("PATCH", "/sources/list-b", {"stale_seconds": 4000})
+        assert (alone.json["interval_seconds"], alone.json["stale_seconds"]) == (1200, 4000)
+        wrong = {"mirrors": ["/a/path"], "interval_seconds": 1, "stale_seconds": "x"}
+        assert sorted((await api.call("PATCH", "/sources/list-b", wrong)).wrong_fields) == sorted(wrong)
+        assert sorted((await api.post("/sources", new | wrong)).wrong_fields) == sorted(wrong)
+
+    async def test_versions_are_told_searched_and_brought_back(self, api: ApiClient) -> None:
+        with api.database.reading() as connection:
+            number = sources.get(connection, "list-a").id
+        list_rules(api.database, number, [Rule("a.example"), Rule("b.example")])
+        list_rules(api.database, number, [Rule("b.example")])
+        newest, first = (await api.get("/sources/list-a/versions", role="viewer")).json["items"]
+        assert (newest["number"], newest["added"], newest["removed"], newest["restored"]) == (2, 0, 1, None)
+        assert (first["number"], first["rules"], first["actor"]) == (1, 2, "refresh")
+
+        assert (await api.get("/sources/search?name=www.a.example")).json["items"] == []
+        then = await api.get(f"/sources/search?name=www.A.example.&at={first['at']}", role="viewer")
+        held = {
+            "source": "list-a",
+            "directory": None,
+            "category": "games",
+            "rule": "||a.example^",
+            "action": "block",
+            "enabled": True,
+            "since": first["at"],
+            "version": 1,
+        }
+        assert then.json["items"] == [held]
+
+        assert (await api.post("/sources/list-a/rollback", role="approver")).status == 403
+        back = await api.post("/sources/list-a/rollback")
+        assert (back.status, back.json["version"], back.json["rules"]) == (200, 3, 2)
+        assert api.control.waited_for_index
+        assert events(api)[0].action == "source.rollback"
+        again = (await api.get("/sources/search?name=a.example")).json["items"]
+        assert again == [held | {"since": again[0]["since"], "version": 3}]
+        assert (await api.post("/sources/list-a/rollback", {"to": 2})).json["rules"] == 1
+
+    @pytest.mark.parametrize(
+        ("path", "body", "status"),
+        [
+            ("/sources/list-a/rollback", None, 409),
+            ("/sources/list-a/rollback", {"to": 7}, 404),
+            ("/sources/list-a/rollback", {"to": "first"}, 422),
+            ("/sources/list-a/rollback", {"version": 1}, 422),
+            ("/sources/nothing/rollback", None, 404),
+        ],
+    )
+    async def test_what_cannot_be_brought_back(self, api: ApiClient, path: str, body: Any, status: int) -> None:
+        assert (await api.post(path, body)).status == status
+        assert api.control.published == []
+
+    async def test_a_rollback_that_is_stored_but_not_live_yet(self, api: ApiClient) -> None:
+        with api.database.reading() as connection:
+            number = sources.get(connection, "list-a").id
+        list_rules(api.database, number, [Rule("a.example")])
+        list_rules(api.database, number, [Rule("b.example")])
+        api.control.failure = NOT_IN_TIME
+        reply = await api.post("/sources/list-a/rollback")
+        assert (reply.status, "Version 3 of list-a is stored" in reply.json["detail"]) == (503, True)
+        assert (await api.get("/sources/list-a")).json["version"] == 3
+
+    @pytest.mark.parametrize(("query", "field"), [("", "name"), ("name=-", "name"), ("name=a.example&at=then", "at")])
+    async def test_a_search_for_nothing(self, api: ApiClient, query: str, field: str) -> None:
+        assert (await api.get(f"/sources/search?{query}")).wrong_fields == [field]
+        assert (await api.get("/sources/nothing/versions")).status == 404
 
     async def test_sources_are_switched_and_removed(self, api: ApiClient) -> None:
         with api.database.reading() as connection:
@@ -392,10 +489,14 @@ class TestTheLog:
 
 class TestTheService:
     async def test_health(self, api: ApiClient) -> None:
-        assert (await api.get("/health", role=None)).json == {"status": "ok", "troubled": []}
+        well = {"status": "ok", "troubled": [], "lists": {"stale": []}}
+        assert (await api.get("/health", role=None)).json == well
         api.control.store = "it is away"
         reply = await api.get("/health", role=None)
-        assert (reply.status, reply.json) == (200, {"status": "degraded", "troubled": ["log_store"]})
+        assert (reply.status, reply.json) == (200, well | {"status": "degraded", "troubled": ["log_store"]})
+        api.control.store, api.control.lists["stale"] = "ok", ["list-a"]
+        reply = await api.get("/health", role=None)
+        assert (reply.status, reply.json["troubled"], reply.json["lists"]) == (200, ["lists"], {"stale": ["list-a"]})
         api.control.workers = []
         assert (await api.get("/health", role=None)).status == 503
 
@@ -408,6 +509,7 @@ class TestTheService:
         reply = await api.get(path, role=None)
         assert reply.status == 200
         assert 'hallmonitor_lookups_total{worker="0"} 100' in reply.text
+        assert 'hallmonitor_source_rules{source="list-a"} 120' in reply.text
 
     async def test_the_api_describes_itself(self, api: ApiClient) -> None:
         reply = await api.get("/openapi.json", role=None)

@@ -48,20 +48,30 @@ class StandInControl:
         self.database = database
         self.published: list[int] = []
         self.failure: Exception | None = None
+        self.waited_for_index = False
+        """Whether the last publication was to bring an index along."""
         self.lag = 0
         """How many policy versions the workers are behind."""
         self.records: list[Record] = [RECORD]
         self.cursor: str | None = None
         self.queries: list[LogQuery] = []
         self.workers = [_worker(0), _worker(1)]
-        self.lists: dict[str, Any] = {"database": "ok", "sources": 3, "rules": 120, "failing": []}
+        self.lists: dict[str, Any] = {
+            "database": "ok",
+            "sources": 3,
+            "rules": 120,
+            "failing": [],
+            "stale": [],
+            "by_source": [{"source": "list-a", "rules": 120, "last_success_at": None, "stale": False}],
+        }
         self.store = "ok"
 
-    async def publish(self) -> int:
+    async def publish(self, *, wait_for_index: bool = False) -> int:
         if self.failure is not None:
             raise self.failure
         version = self.database.state().policy_version - self.lag
         self.published.append(version)
+        self.waited_for_index = wait_for_index
         return version
 
     async def status(self) -> dict[str, Any]:

@@ -6,6 +6,19 @@ import pytest
 from admin_api import metrics
 
 
+LISTS = {
+    "database": "ok",
+    "sources": 3,
+    "rules": 120,
+    "failing": [{"source": "a", "error": "gone"}],
+    "stale": [],
+    "by_source": [
+        {"source": "a", "rules": 0, "last_success_at": None, "stale": False},
+        {"source": "b", "rules": 120, "last_success_at": "2026-11-24T12:00:00.500000Z", "stale": True},
+    ],
+}
+
+
 def status(**changes: Any) -> dict[str, Any]:
     worker = {"state": "serving", "policy_version": 7, "cached_answers": 5, "in_flight": 1, "unlogged": 0}
     return {
@@ -14,7 +27,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "uptime_seconds": 12.5,
         "workers": [{**worker, "number": 0, "lookups": 100}, {**worker, "number": 1, "lookups": 20}],
         "worker_restarts": 1,
-        "lists": {"database": "ok", "sources": 3, "rules": 120, "failing": [{"source": "a", "error": "gone"}]},
+        "lists": LISTS,
         "journal": {"backlog_bytes": 64, "segments": 2, "shipped_rows": 400, "store": "ok"},
         **changes,
     }
@@ -40,6 +53,7 @@ def test_all_is_well() -> None:
         ({"workers": [{"state": "serving", "policy_version": 7, "unlogged": 3}]}, "journal"),
         ({"workers": [{"state": "serving", "policy_version": 6, "unlogged": 0}]}, "policy"),
         ({"lists": {"database": "it is away"}}, "database"),
+        ({"lists": {"database": "ok", "stale": ["b"]}}, "lists"),
         ({"journal": {"store": "it is away"}}, "log_store"),
     ],
 )
@@ -53,7 +67,7 @@ def test_nobody_is_answered_without_a_worker() -> None:
 
 def test_prometheus_can_read_it() -> None:
     text = metrics.prometheus(status())
-    sample = re.compile(r"([a-z_]+)(?:\{[a-z]+=\"\d+\"\})? -?\d+(?:\.\d+)?")
+    sample = re.compile(r"([a-z_]+)(?:\{[a-z]+=\"\w+\"\})? -?\d+(?:\.\d+)?")
     declared: set[str] = set()
     for line in text.splitlines():
         if line.startswith("# TYPE "):
@@ -66,6 +80,21 @@ def test_prometheus_can_read_it() -> None:
     assert "hallmonitor_uptime_seconds 12.5\n" in text
     assert "hallmonitor_rules 120\n" in text
     assert text.endswith("\n")
+
+
+def test_each_source_is_told_apart() -> None:
+    lines = metrics.prometheus(status()).splitlines()
+    assert 'hallmonitor_source_rules{source="b"} 120' in lines
+    assert 'hallmonitor_source_stale{source="a"} 0' in lines
+    assert 'hallmonitor_source_stale{source="b"} 1' in lines
+    timed = [line for line in lines if line.startswith("hallmonitor_source_last_success_timestamp_seconds{")]
+    assert timed == ['hallmonitor_source_last_success_timestamp_seconds{source="b"} 1795521600.5']
+
+
+def test_no_label_breaks_out_of_its_quotes() -> None:
+    source = {"source": 'a"} 1\n\\', "rules": 1, "last_success_at": None, "stale": False}
+    text = metrics.prometheus(status(lists=LISTS | {"by_source": [source]}))
+    assert 'hallmonitor_source_rules{source="a\\"} 1\\n\\\\"} 1\n' in text
 
 
 def test_a_database_that_is_away_counts_no_rules() -> None:
