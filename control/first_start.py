@@ -52,6 +52,7 @@ def prepare(database: Database) -> None:
                 source.key,
                 source.location,
                 category=source.category,
+                mirrors=source.mirrors,
                 format=source.format,
                 enabled=False,
                 interval_seconds=source.interval_seconds,
