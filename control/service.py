@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
+from admin_api.times import format_time
 from control.errors import ControlError, NoIndexError
 from control.explain import explain
 from control.fleet import Fleet
@@ -19,7 +20,7 @@ from querylog.search import LogQuery
 from querylog.store import LogStore
 from settings import Settings
 from storage import sources
-from storage.database import Database
+from storage.database import Database, now
 from storage.errors import DatabaseDownError
 
 DISTRIBUTION = "dns-hallmonitor"
@@ -132,10 +133,29 @@ def lists_status(database: Database) -> dict[str, Any]:
         with database.reading() as connection:
             enabled = [source for source in sources.list_all(connection) if source.enabled]
     except DatabaseDownError as error:
-        return {"database": str(error), "sources": None, "rules": None, "failing": []}
+        return {
+            "database": str(error),
+            "sources": None,
+            "rules": None,
+            "failing": [],
+            "stale": [],
+            "by_source": [],
+        }
+    at = now()
+    by_source = [
+        {
+            "source": source.key,
+            "rules": source.rules,
+            "last_success_at": None if source.last_success_at is None else format_time(source.last_success_at),
+            "stale": source.is_stale(at),
+        }
+        for source in enabled
+    ]
     return {
         "database": "ok",
         "sources": len(enabled),
         "rules": sum(source.rules for source in enabled),
         "failing": [{"source": source.key, "error": source.last_error} for source in enabled if source.last_error],
+        "stale": [source["source"] for source in by_source if source["stale"]],
+        "by_source": by_source,
     }

@@ -25,7 +25,7 @@ EXACT, BELOW = Traits(Scope.EXACT), Traits(Scope.SUBDOMAINS)
         (Rule("^ads[0-9]+\\.", pattern=True), "ads.example", False),
         (Rule("^ADS\\.", pattern=True), "ads.example", True),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
-def test_covers(rule: Rule, name: str, covered: bool) -> None:  # noqa: FBT001 - a case of the table
+def test_covers(rule: Rule, name: str, covered: bool) -> None:
     assert covers(rule, name) is covered

@@ -5,7 +5,6 @@ import pytest
 
 from admin_api import metrics
 
-
 LISTS = {
     "database": "ok",
     "sources": 3,
