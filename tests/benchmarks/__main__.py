@@ -1,7 +1,7 @@
 """The resolver's benchmark: ours beside Unbound and dnsmasq, with logs on, over loopback, in one run.
 
 Each server is pinned to the first CPU, dnsperf and the upstream to the last. The servers take turns, so that what else
-the machine does meets them alike.
+the machine does meets them alike. The benchmark of long lists is `tests.benchmarks.lists`.
 """
 
 import argparse
@@ -48,17 +48,18 @@ def main(arguments: Sequence[str]) -> int:
         print("dnsperf and taskset are needed", file=sys.stderr)
         return 1
     if options.write:
-        report.check(options.write)
+        report.check(options.write, report.RESOLVER)
     effort = QUICK if options.quick else FULL
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in (options.scenario or {scenario.name})]
     begun, load = time.monotonic(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="hallmonitor-bench-") as name:
         rows, versions = _measure(Path(name), scenarios, effort)
     cells = report.table(rows)
-    where = report.conditions(versions, effort.repeats, effort.seconds, load)
+    how_much = f"medians of {effort.repeats} runs of {effort.seconds:g} s"
+    where = report.conditions(versions, how_much, load)
     print(f"\n{report.plain(cells)}\n\n{where}\n{time.monotonic() - begun:.0f} s in all")
     if options.write:
-        report.write(options.write, f"{report.markdown(cells)}\n\n{where}")
+        report.write(options.write, report.RESOLVER, f"{report.markdown(cells)}\n\n{where}")
     return 0
 
 

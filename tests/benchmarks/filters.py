@@ -84,6 +84,7 @@ class Filter(ABC):
 class Peer(Filter):
     """A server of one process that reads its list from one file."""
 
+    program: ClassVar[str]
     form: ClassVar[bytes]
     """A line of the list; ``\\1`` stands for the name."""
     needs: ClassVar[int]
@@ -145,6 +146,7 @@ class Peer(Filter):
 class Unbound(Peer):
     """Unbound with each name as a local zone."""
 
+    program = "unbound"
     name = "Unbound local-zone"
     form = rb'local-zone: "\1" always_nxdomain'
     needs = 600
@@ -231,6 +233,7 @@ class UnboundRpz(Unbound):
 class Dnsmasq(Peer):
     """dnsmasq with each name as an `address=`, which it reads when it starts alone."""
 
+    program = "dnsmasq"
     name = "dnsmasq address="
     form = rb"address=/\1/"
     needs = 150

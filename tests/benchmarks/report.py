@@ -24,7 +24,8 @@ HEADINGS = (
     "ours/theirs, CPU",
 )
 OURS = "Hall Monitor"
-BEGIN, END = "<!-- begin: resolver -->", "<!-- end: resolver -->"
+RESOLVER, LISTS = "resolver", "lists"
+"""The sections of the page that are written by a program, as its marks name them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _cells(row: Row, ours: Row | None) -> tuple[str, ...]:
 
 
 def plain(cells: Sequence[Sequence[str]]) -> str:
-    """Return the table for a terminal."""
+    """Return the table for a terminal: two columns of words, then numbers."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for line in cells:
@@ -93,34 +94,39 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, alignment, *body))
 
 
-def conditions(versions: Mapping[str, str], repeats: int, seconds: float, load: float) -> str:
+def conditions(versions: Mapping[str, str], what: str, load: float) -> str:
     """Return one line on what was measured where, and how busy the machine was before: CPU costs rise with it."""
     model = re.search(r"model name\s*:\s*(.+)", _read("/proc/cpuinfo"))
     servers = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"{model[1] if model else platform.machine()}, {os.cpu_count()} CPUs, Linux {platform.release()}, Python "
-        f"{platform.python_version()}; {servers}; medians of {repeats} runs of {seconds:g} s; "
-        f"load average before: {load:.1f}."
+        f"{platform.python_version()}; {servers}; {what}; load average before: {load:.1f}."
     )
 
 
-def check(page: Path) -> None:
+def check(page: Path, section: str) -> None:
     """Raise `ValueError` when the page has no marks to write between, `OSError` when it can't be read."""
-    _split(page)
+    _split(page, section)
 
 
-def write(page: Path, text: str) -> None:
-    """Put the text between the page's marks; raises as `check` does."""
-    before, after = _split(page)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+def write(page: Path, section: str, text: str) -> None:
+    """Put the text between the section's marks; raises as `check` does."""
+    before, after = _split(page, section)
+    begin, end = _marks(section)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
-def _split(page: Path) -> tuple[str, str]:
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} ... {END}")
+def _split(page: Path, section: str) -> tuple[str, str]:
+    begin, end = _marks(section)
+    before, begun, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not begun or not ended:
+        raise ValueError(f"{page} has no {begin} ... {end}")
     return before, after
+
+
+def _marks(section: str) -> tuple[str, str]:
+    return f"<!-- begin: {section} -->", f"<!-- end: {section} -->"
 
 
 def _read(path: str) -> str:
