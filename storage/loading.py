@@ -95,7 +95,7 @@ class Loading:
     def compare(self) -> Difference:
         """Return what the new version will change against the one in force."""
         with self._steps.reading() as connection:
-            staging.compare_staged(connection, self._numbers())
+            staging.compare_staged(connection, self._numbers() if self.source.version else [])
             return self._compared(connection)
 
     def compare_version(self, number: int) -> Difference:

@@ -6,7 +6,7 @@ keeps nobody else waiting.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -48,9 +48,10 @@ def load(connection: Connection, rows: Iterator[Row]) -> None:
             copy.write("".join([f"{part}\t{key.translate(_ESCAPES)}\t{traits}\n" for part, key, traits in batch]))
 
 
-def compare_staged(connection: Connection, parts: Iterable[int]) -> None:
-    """Fill `fresh` and `gone` with what is staged and not listed, and what is listed in some parts and not staged."""
-    connection.execute(text("CREATE INDEX staged_rows ON staged (part, key, traits)"))
+def compare_staged(connection: Connection, parts: Collection[int]) -> None:
+    """Fill `fresh` and `gone` with what is staged and not listed, and what is listed in the parts and not staged."""
+    if parts:  # else there is nothing to look for in what is staged
+        connection.execute(text("CREATE INDEX staged_rows ON staged (part, key, traits)"))
     _prepare(connection, "staged")
     connection.execute(_FRESH_OF_STAGED)
     for part in parts:
@@ -97,11 +98,12 @@ def _prepare(connection: Connection, table: str) -> None:
 # Rows come in the order of the entries' primary key, so that each page is filled once. What is live has no `until`.
 _FRESH_OF_STAGED = text("""
     INSERT INTO fresh (part, key, traits)
-    SELECT DISTINCT part, key, traits FROM staged
+    SELECT part, key, traits FROM staged
     WHERE NOT EXISTS (
         SELECT 1 FROM entries
         WHERE part_id = staged.part AND key = staged.key AND traits_id = staged.traits AND until IS NULL
     )
+    GROUP BY part, key, traits
     ORDER BY part, key, traits
 """)
 _GONE_FROM_STAGED = text("""
