@@ -1,47 +1,38 @@
-"""Downloading over HTTP, within limits, from where it is allowed to.
+"""Downloading over HTTP: several tries, each going on where the last one broke off, within limits.
 
-Redirects are followed here rather than by the library, so that each hop is checked. What the library raises is
-translated here, once. Knows nothing of what is inside the download.
+Decides what each answer is good for. What tells versions apart is `resuming`'s, how long to wait `retrying`'s, the
+way over the network `requesting`'s. Knows nothing of what is inside the download.
 """
 
 import asyncio
-import io
-import os
-import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import NamedTuple
 
 import aiohttp
-from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
-from blocklists.destinations import ForbiddenAddressError, PublicResolver, check, literal
-from blocklists.errors import BusyError, LocationError, RemoteError, TooLargeError, UnreachableError
+from blocklists.errors import BusyError, RemoteError, TooLargeError, UnreachableError
+from blocklists.limits import Limits
+from blocklists.requesting import Answer, Requests
+from blocklists.resuming import Received
+from blocklists.retrying import AskedToWaitError, asked_to_wait, wait
 
-USER_AGENT = f"hallmonitor/{version('dns-hallmonitor')}"
+Progress = Callable[[int, int | None], None]
+"""Told how many octets have come, and of how many if that is known; some ten times a second. May begin anew."""
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})  # RFC 9110 section 15.4
 # What the content is packed with, its octets tell, whether the server calls that its encoding or not.
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "zstd"})
 _CHUNK = 256 << 10
+_MUCH = 1 << 20
+"""Octets after which a try wasn't in vain."""
+_PROGRESS_SECONDS = 0.1
+_LONGEST_VALIDATOR = 1000  # octets of an ETag or a date that are worth keeping
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a fetch may take; sizes in octets."""
-
-    download_bytes: int = 256 << 20
-    content_bytes: int = 1 << 30
-    total_seconds: float = 600
-    connect_seconds: float = 10
-    idle_seconds: float = 30
-    redirects: int = 5
-    delays: tuple[float, ...] = (1, 3)
-    """Seconds to wait before each further try."""
+_sleep, _chance = asyncio.sleep, random.random
 
 
 class Downloaded(NamedTuple):
@@ -52,130 +43,128 @@ class Downloaded(NamedTuple):
     last_modified: str | None
 
 
-class NotModified(NamedTuple):
+class Unchanged(NamedTuple):
     """The server says that nothing changed since the list was last fetched."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Download:
-    """One list to be downloaded; `shown` is its location without a password, for messages."""
+    """One list to be downloaded, once; `shown` is its location without a password, for messages."""
 
     shown: str
     url: URL
-    conditions: dict[str, str]
+    conditions: Mapping[str, str]
     """Headers that let the server answer that nothing changed."""
     allow_private: bool
     limits: Limits
+    progress: Progress
+    _received: Received = field(default_factory=Received, init=False)
+    _next_progress: float = field(default=0.0, init=False)
 
-    async def run(self) -> Downloaded | NotModified:
+    async def run(self) -> Downloaded | Unchanged:
         """Return what the server sends, after some tries if need be. Raises `FetchError`."""
+        limits = self.limits
         try:
-            async with asyncio.timeout(self.limits.total_seconds), self._session() as session:
-                return await self._tries(session)
+            async with (
+                asyncio.timeout(limits.total_seconds),
+                Requests.opened(self.shown, limits, allow_private=self.allow_private) as requests,
+            ):
+                return await self._tries(requests)
         except TimeoutError as error:
-            raise UnreachableError(self.shown, f"it took over {self.limits.total_seconds:g} seconds") from error
+            raise UnreachableError(self.shown, f"it took over {limits.total_seconds:g} seconds") from error
 
-    async def _tries(self, session: aiohttp.ClientSession) -> Downloaded | NotModified:
-        for delay in self.limits.delays:
+    async def _tries(self, requests: Requests) -> Downloaded | Unchanged:
+        delays = iter(self.limits.delays)
+        while True:
+            before = self._received.size
             try:
-                return await self._try(session)
-            except (UnreachableError, BusyError):
-                await asyncio.sleep(delay)
-        return await self._try(session)
+                return await self._try(requests)
+            except (UnreachableError, BusyError) as error:
+                if self._received.size - before >= _MUCH:
+                    delays = iter(self.limits.delays)
+                delay = next(delays, None)
+                asked = error.seconds if isinstance(error, AskedToWaitError) else 0
+                if delay is None or asked > self.limits.retry_after_seconds:
+                    raise
+            await _sleep(max(asked, wait(delay, _chance())))
 
-    async def _try(self, session: aiohttp.ClientSession) -> Downloaded | NotModified:
-        url = self.url
-        with self._translated():
-            for _ in range(self.limits.redirects + 1):
-                self._check(url)
-                async with session.get(url, headers=self.conditions, allow_redirects=False) as response:
-                    if response.status not in _REDIRECTS:
-                        return await self._read(response)
-                    url = self._redirected(response)
-        raise RemoteError(self.shown, f"the server redirects more than {self.limits.redirects} times")
+    async def _try(self, requests: Requests) -> Downloaded | Unchanged:
+        """Ask for what is missing, and if that can't be had, for all."""
+        while True:
+            async with requests.get(self.url, self._headers) as answer:
+                if self._is_usable(answer):
+                    return await self._read(answer)
+            self._received.forget()  # so that the next request asks for no part, and its answer counts
 
-    def _check(self, url: URL) -> None:
-        """Check a host that is an address: the library asks no resolver about it."""
-        address = literal(url.host or "")
-        if address is not None and not self.allow_private:
-            check(address, address)
+    def _headers(self, url: URL) -> Mapping[str, str]:
+        return self._received.conditions(url) or self.conditions
 
-    def _redirected(self, response: aiohttp.ClientResponse) -> URL:
-        try:
-            url = response.url.join(URL(response.headers["Location"]))
-            host = url.host
-        except (KeyError, ValueError) as error:
-            raise RemoteError(self.shown, "the server redirects to no URL") from error
-        if url.scheme not in {"http", "https"} or not host:
-            raise RemoteError(self.shown, f"the server redirects to what is no http or https URL ({url.scheme}:)")
-        if response.url.scheme == "https" and url.scheme == "http":
-            raise RemoteError(self.shown, f"the server redirects from https to http ({host})")
-        return url
+    def _is_usable(self, answer: Answer) -> bool:
+        """Tell whether an answer counts: one to a request for a part may show that there is no such part."""
+        if "Range" not in answer.sent:
+            return True
+        status = answer.response.status
+        if status == HTTPStatus.PARTIAL_CONTENT:
+            return self._received.resume(answer.response.headers)
+        return status == HTTPStatus.OK or _is_busy(status)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> Downloaded | NotModified:
-        status = response.status
-        if status == HTTPStatus.NOT_MODIFIED and self.conditions:
-            return NotModified()
-        if status != HTTPStatus.OK:
-            busy = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
-            raise (BusyError if busy else RemoteError)(self.shown, f"the server answered {_status(status)}")
+    async def _read(self, answer: Answer) -> Downloaded | Unchanged:
+        response = answer.response
+        resumed = "Range" in answer.sent and response.status == HTTPStatus.PARTIAL_CONTENT
+        if response.status == HTTPStatus.NOT_MODIFIED and answer.sent:
+            return Unchanged()
+        if response.status != HTTPStatus.OK and not resumed:
+            raise self._refused(response)
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in _ENCODINGS:
-            raise RemoteError(self.shown, f"the server sent it as {encoding[:20]}, which it was not asked for")
-        body = io.BytesIO()
-        if (response.content_length or 0) > self.limits.download_bytes:
-            raise self._too_large()
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            if body.tell() + len(chunk) > self.limits.download_bytes:
-                raise self._too_large()
-            body.write(chunk)
-        return Downloaded(body.getvalue(), response.headers.get("ETag"), response.headers.get("Last-Modified"))
-
-    def _too_large(self) -> TooLargeError:
-        return TooLargeError(self.shown, f"it is larger than {self.limits.download_bytes:,} bytes")
-
-    @asynccontextmanager
-    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        limits = self.limits
-        connector = aiohttp.TCPConnector(
-            resolver=ThreadedResolver() if self.allow_private else PublicResolver(),
-            use_dns_cache=False,
-            ssl=ssl.create_default_context(),  # made anew, so that SSL_CERT_FILE counts
+            raise RemoteError(self.shown, f"the server sent it as {encoding[:20]!a}, which it was not asked for")
+        if not resumed:
+            self._received.start(answer.url, response.headers, time.time())
+        await self._take(response)
+        return Downloaded(
+            self._received.value(),
+            _kept(response.headers.get("ETag")),
+            _kept(response.headers.get("Last-Modified")),
         )
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect_seconds, sock_read=limits.idle_seconds),
-            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "gzip"},
-            auto_decompress=False,  # what comes out is counted, in `unpacking`
-        ) as session:
-            yield session
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Say what went wrong in our words."""
-        try:
-            yield
-        except ForbiddenAddressError as error:
-            raise LocationError(self.shown, str(error)) from error
-        except aiohttp.ConnectionTimeoutError as error:
-            seconds = self.limits.connect_seconds
-            raise UnreachableError(self.shown, f"no connection within {seconds:g} seconds") from error
-        except aiohttp.SocketTimeoutError as error:
-            raise UnreachableError(self.shown, f"nothing came for {self.limits.idle_seconds:g} seconds") from error
-        except aiohttp.ClientConnectorDNSError as error:
-            raise UnreachableError(self.shown, f"the name {error.host} does not resolve") from error
-        except aiohttp.ClientSSLError as error:
-            raise RemoteError(self.shown, f"the server can't be trusted ({_reason(error)})") from error
-        except aiohttp.ClientConnectorError as error:
-            where = f"{error.host}:{error.port}"
-            raise UnreachableError(self.shown, f"no connection to {where} ({_reason(error)})") from error
-        except (aiohttp.InvalidURL, UnicodeError) as error:  # the latter from the resolver
-            raise LocationError(self.shown, "it is not a URL with a host") from error
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
-            raise UnreachableError(self.shown, "the connection broke off") from error
-        except aiohttp.ClientError as error:
-            raise RemoteError(self.shown, f"the server's answer is not proper HTTP ({type(error).__name__})") from error
+    async def _take(self, response: aiohttp.ClientResponse) -> None:
+        """Read a body to its end, or as far as it comes."""
+        received = self._received
+        self._check_size(received.total or 0)
+        self._report()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            self._check_size(received.size + len(chunk))
+            received.add(chunk)
+            if time.monotonic() >= self._next_progress:
+                self._report()
+        if received.end is not None and received.size > received.end:
+            raise RemoteError(self.shown, "the server sent more than it said")
+        if received.total is not None and received.size < received.total:
+            raise UnreachableError(self.shown, "the connection broke off")
+        self._report()
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.download_bytes:
+            raise TooLargeError(self.shown, f"it is larger than {self.limits.download_bytes:,} bytes")
+
+    def _report(self) -> None:
+        self._next_progress = time.monotonic() + _PROGRESS_SECONDS
+        self.progress(self._received.size, self._received.total)
+
+    def _refused(self, response: aiohttp.ClientResponse) -> RemoteError:
+        reason = f"the server answered {_status(response.status)}"
+        if not _is_busy(response.status):
+            return RemoteError(self.shown, reason)
+        seconds = asked_to_wait(response.headers, time.time())
+        if seconds is None:
+            return BusyError(self.shown, reason)
+        if seconds > self.limits.retry_after_seconds:
+            reason += f", and wants to be left alone for {seconds:,.0f} seconds"
+        return AskedToWaitError(self.shown, reason, seconds)
+
+
+def _is_busy(status: int) -> bool:
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 def _status(status: int) -> str:
@@ -185,10 +174,8 @@ def _status(status: int) -> str:
         return str(status)
 
 
-def _reason(error: aiohttp.ClientConnectorError) -> str:
-    cause = error.os_error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, ssl.SSLError):
-        return str(cause.reason or cause)
-    return os.strerror(cause.errno) if cause.errno else str(cause)
+def _kept(validator: str | None) -> str | None:
+    """Return an ETag or a date that can be sent again as it is."""
+    if validator and len(validator) <= _LONGEST_VALIDATOR and validator.isascii() and validator.isprintable():
+        return validator
+    return None

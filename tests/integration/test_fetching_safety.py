@@ -174,7 +174,7 @@ async def test_certificate_must_be_for_the_host(tmp_path: Path, monkeypatch: pyt
     async with speaking(b"", tls=identity.server_context()) as host:
         error = await failure(f"https://{host}/")
     assert isinstance(error, RemoteError)
-    assert "the server can't be trusted (IP address mismatch" in error.reason
+    assert "the server can't be trusted (its certificate is for another address" in error.reason
 
 
 async def test_redirect_from_https_to_http_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -76,7 +77,7 @@ def answering(*statuses: int) -> tuple[Handler, list[int]]:
     return handler, sent
 
 
-async def get(url: str, limits: Limits = QUICK, **options: str) -> Fetched | NotModified:
+async def get(url: str, limits: Limits = QUICK, **options: Any) -> Fetched | NotModified:
     return await fetch(url, base=NOWHERE, allow_private=True, limits=limits, **options)
 
 
