@@ -21,7 +21,7 @@ from blocklists.reading import read
 from blocklists.refresh import AT_ONCE, Outcome, Step, Terms, refresh
 from policy.names import name_of
 from policy.rules import Rule
-from storage import audit, categories, entries, sources
+from storage import audit, categories, entries, parts, sources
 from storage.database import Database, read_state
 from storage.errors import DatabaseDownError
 from storage.sources import Source
@@ -53,10 +53,11 @@ def names(database: Database, key: str) -> set[str]:
     """Return the names that a source lists, in force or not."""
     wanted = source_of(database, key).id
     with database.reading() as connection:
+        own = {part.id for part in parts.of_source(connection, wanted)}
         return {
             entry if entry.startswith("/") else name_of(entry)
-            for entry, source_id, _ in entries.iterate(connection)
-            if source_id == wanted
+            for entry, part, _ in entries.iterate(connection)
+            if part in own
         }
 
 

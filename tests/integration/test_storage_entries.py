@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from policy.rules import Action, Rule, Scope, Traits
-from storage import entries, groups, sources
+from storage import entries, groups, parts, sources
 from storage.database import Database
 from storage.errors import InvalidError
 from storage.loading import Difference, clear_away
@@ -29,7 +29,8 @@ def source_id(database: Database) -> int:
 def stored(database: Database) -> set[tuple[str, int, Traits]]:
     with database.reading() as connection:
         known = entries.traits(connection)
-        return {(key, source, known[number]) for key, source, number in entries.iterate(connection)}
+        source_of = {part.id: part.source_id for part in parts.list_all(connection)}
+        return {(key, source_of[part], known[number]) for key, part, number in entries.iterate(connection)}
 
 
 def rows(database: Database) -> int:
@@ -138,10 +139,11 @@ def test_what_lists_a_name_or_a_parent_of_it(database: Database, source_id: int)
     list_rules(database, source_id, [*rules("a.example", "xa.example"), Rule("www.a.example", ALLOW)])
     list_rules(database, other, [Rule("example", RICH), *rules("deep.www.a.example")])
     with database.reading() as connection:
-        assert entries.holding(connection, "www.a.example") == [
-            entries.Listing(source_id, source_id, Rule("www.a.example", ALLOW), 1),
-            entries.Listing(source_id, source_id, Rule("a.example", BLOCK), 1),
-            entries.Listing(other, other, Rule("example", RICH), 1),
+        held = [(found.source_id, found.rule, found.since) for found in entries.holding(connection, "www.a.example")]
+        assert held == [
+            (source_id, Rule("www.a.example", ALLOW), 1),
+            (source_id, Rule("a.example", BLOCK), 1),
+            (other, Rule("example", RICH), 1),
         ]
         assert entries.holding(connection, "b.test") == []
 
