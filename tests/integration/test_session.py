@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from control import compiling
 from control.channel import ControlSocket
 from control.errors import ControlError, StateError
 from control.session import Session
 from settings import from_document
-from storage import exceptions, tokens
-from tests.support.policies import verdict
+from storage import exceptions, sources, tokens
+from tests.support.policies import fill, verdict
 
 BLOCKED = "pokerstars.com"  # the starter lists' own example
 
@@ -71,6 +72,50 @@ def test_without_a_service_a_damaged_index_is_mended_by_whoever_looks(tmp_path: 
     session.close()
 
 
+def relist(session: Session, *names: str) -> None:
+    """Store what a source lists, as a refresh that is killed before it publishes."""
+    with session.database.reading() as connection:
+        found = sources.list_all(connection)
+        source = next(source for source in found if source.enabled and source.category == "adult")
+    fill(session.database, source, names)
+
+
+def test_entries_are_in_force_once_they_are_waited_for(tmp_path: Path) -> None:
+    """Other changes go by the index on disk, however old: nobody waits for what they didn't ask for."""
+    session = open_session(tmp_path)
+    session.publish()
+    relist(session, "new.test")
+    let_through(session)
+    assert verdict(session.snapshot(), BLOCKED) == "exception"
+    assert verdict(session.snapshot(), "new.test") == "allowed"
+    behind = session.status()["index"]["entries_version"]
+    version = session.publish(wait_for_index=True)
+    assert version == session.database.state().policy_version
+    assert verdict(session.snapshot(), "new.test") == "blocked"
+    index = session.status()["index"]
+    assert behind < index["entries_version"] == session.database.state().entries_version
+    assert (index["compiling"], index["error"]) == (False, None)
+    assert index["names"] == session.snapshot().index.names
+    assert index["octets"] > 0
+    session.close()
+
+
+def test_index_that_cannot_be_compiled_is_told_and_the_last_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    session = open_session(tmp_path)
+    session.publish()
+    relist(session, "new.test")
+    monkeypatch.setattr(compiling, "compile_from", full)
+    with pytest.raises(ControlError, match=r"^the index could not be compiled: No space left on device$"):
+        session.publish(wait_for_index=True)
+    assert verdict(session.snapshot(), BLOCKED) == "blocked"
+    session.close()
+
+
 def test_change_that_fails_is_neither_stored_nor_published(tmp_path: Path) -> None:
     session = open_session(tmp_path)
     version = session.publish()
@@ -89,6 +134,10 @@ async def test_with_a_service_it_asks_for_all(tmp_path: Path) -> None:
         asked.append("publish")
         return {"policy_version": session.database.state().policy_version}
 
+    async def publish_entries() -> dict[str, Any]:
+        asked.append("publish_entries")
+        return {"policy_version": 7}
+
     async def status() -> dict[str, Any]:
         asked.append("status")
         return {"serving": True}
@@ -97,16 +146,18 @@ async def test_with_a_service_it_asks_for_all(tmp_path: Path) -> None:
         asked.append("flush")
         return {"flushed": True}
 
-    control = ControlSocket(session.state.control_socket, {"publish": publish, "status": status, "flush": flush})
+    handlers = {"publish": publish, "publish_entries": publish_entries, "status": status, "flush": flush}
+    control = ControlSocket(session.state.control_socket, handlers)
     await control.start()
     try:
         await asyncio.to_thread(let_through, session)
+        assert await asyncio.to_thread(lambda: session.publish(wait_for_index=True)) == 7
         assert not list(session.state.policy.iterdir())  # what is on disk is the service's to write
         assert await asyncio.to_thread(session.status) == {"serving": True}
         await asyncio.to_thread(session.flush_log)
     finally:
         await control.close()
-    assert asked == ["publish", "status", "flush"]
+    assert asked == ["publish", "publish_entries", "status", "flush"]
     session.close()
 
 

@@ -9,20 +9,24 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from control import compiling, watch
 from control.channel import ask
-from control.errors import AlreadyServingError, ListenError
+from control.errors import AlreadyServingError, ControlError, ListenError
 from control.supervisor import Supervisor
+from policy.index import CorruptIndexError, Index
 from settings import Settings, SettingsError, from_document
-from storage import exceptions, networks, tokens
+from storage import exceptions, networks, sources, tokens
 from storage.database import Database, PolicyState
 from storage.errors import DatabaseDownError
 from tests.support import dns_client
+from tests.support.compiling import HeldUp
+from tests.support.policies import fill
 from tests.support.processes import is_alive
 from tests.support.server import free_port
 
@@ -58,6 +62,29 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         return ask(self.directory / "var" / "run" / "control.sock", "status") or {}
+
+    def state(self) -> PolicyState:
+        database = Database(f"sqlite:///{self.database}")
+        try:
+            return database.state()
+        finally:
+            database.close()
+
+    def policy(self) -> dict[str, Any]:
+        """Return the document in force; empty while there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self.directory / "var" / "policy" / "current").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def is_whole(self) -> bool:
+        """Tell whether what is in force can be read."""
+        try:
+            Index.open(self.directory / "var" / "policy" / self.policy()["index"], verify=True)
+        except (OSError, KeyError, CorruptIndexError):
+            return False
+        return True
 
     async def verdict(self, name: str = BLOCKED) -> str:
         """Return ``sunk`` or the rcode of what a client gets; nothing is forwarded to anybody."""
@@ -112,6 +139,26 @@ def change(node: Node) -> int:
         version = made.policy_version
     database.close()
     return version
+
+
+def relist(node: Node, *names: str) -> None:
+    """Store a source that lists names as another process would, and tell nobody."""
+    database = Database(f"sqlite:///{node.database}")
+    with database.change("elsewhere") as made:
+        found = sources.add(made, "new", "/lists/new.txt", category="adult")
+    fill(database, found, names)
+    database.close()
+
+
+async def until_sunk(node: Node, name: str, *, sunk: bool = True) -> None:
+    """Wait until a name is answered so; that nobody answers is not for the caller to see."""
+    until = time.monotonic() + 15
+    while True:
+        with suppress(TimeoutError):
+            if (await node.verdict(name) == "sunk") == sunk:
+                return
+        assert time.monotonic() < until, f"{name} was not {'sunk' if sunk else 'let through'} in time"
+        await asyncio.sleep(0.05)
 
 
 # Starting.
@@ -253,6 +300,110 @@ async def test_watch_outlives_whatever_goes_wrong_once(
         change(node)
         service = supervisor._service
         await eventually(lambda: service.published is not None and service.published.version == real().policy_version)
+
+
+async def test_change_is_in_force_while_an_index_is_compiled(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(node) as supervisor:
+        with HeldUp.compiling(monkeypatch) as held:
+            relist(node, "new.test")
+            await held.until_begun()
+            assert (await asyncio.to_thread(node.status))["index"]["compiling"] is True
+            version = change(node)
+            assert await supervisor._service.publish() == version
+            assert await node.verdict() != "sunk"
+            assert await node.verdict("new.test") != "sunk"
+            held.go_on.release()
+            await eventually(lambda: node.policy()["version"] > version)
+            await until_sunk(node, "new.test")
+        index = (await asyncio.to_thread(node.status))["index"]
+        assert index["entries_version"] == node.state().entries_version
+        assert (index["compiling"], index["error"]) == (False, None)
+        assert index["names"] > 0
+        assert index["octets"] > 0
+
+
+async def test_command_that_asks_for_entries_is_answered_once_they_are_in_force(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(node):
+        with HeldUp.compiling(monkeypatch) as held:
+            relist(node, "new.test")
+            socket_ = node.directory / "var" / "run" / "control.sock"
+            asking = asyncio.create_task(asyncio.to_thread(ask, socket_, "publish_entries", 60))
+            await held.until_begun()
+            assert not asking.done()
+            held.go_on.release()
+            answer = await asking
+        assert answer == {"policy_version": node.state().policy_version}
+        assert await node.verdict("new.test") == "sunk"
+
+
+async def test_index_that_cannot_be_compiled_is_told_and_the_last_serves_on(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(node):
+        with HeldUp.compiling(monkeypatch) as held:
+            held.error = OSError(28, "No space left on device")
+            held.go_on.release(100)
+            relist(node, "new.test")
+            socket_ = node.directory / "var" / "run" / "control.sock"
+            said = "the index could not be compiled: No space left on device"
+            with pytest.raises(ControlError, match=said):
+                await asyncio.to_thread(ask, socket_, "publish_entries", 60)
+            assert (await asyncio.to_thread(node.status))["index"]["error"] == said
+            assert await node.verdict() == "sunk"
+            tries = held.begins
+            await asyncio.sleep(4 * watch.WATCH_SECONDS)
+            assert held.begins <= tries + 1  # by the watch, before the command came
+            change(node)
+            await until_sunk(node, BLOCKED, sunk=False)
+            held.error = None
+            await asyncio.to_thread(ask, socket_, "publish_entries", 60)
+        assert (await asyncio.to_thread(node.status))["index"]["error"] is None
+        assert await node.verdict("new.test") == "sunk"
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"nonsense")
+
+
+@pytest.mark.parametrize("damage", [truncate, remove, replace])
+@pytest.mark.parametrize("what", ["index", "document", "current"])
+async def test_damage_while_it_serves_is_mended(node: Node, what: str, damage: Callable[[Path], None]) -> None:
+    """Truncating what a worker has mapped kills it at the next lookup (SIGBUS): another takes its place."""
+    async with serving(node):
+        directory = node.directory / "var" / "policy"
+        document = (directory / "current").resolve()
+        before = node.policy()["version"]
+        damage(
+            {"index": directory / node.policy()["index"], "document": document, "current": directory / "current"}[what]
+        )
+        await eventually(lambda: node.policy().get("version", 0) > before)
+        await eventually(node.is_whole)
+        await until_sunk(node, BLOCKED)
+        change(node)
+        await until_sunk(node, BLOCKED, sunk=False)
+
+
+async def test_start_that_is_told_to_stop_while_it_compiles_ends_at_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "SMALL", -1)
+    supervisor = Supervisor(node.settings(), node.settings)
+    task = asyncio.create_task(supervisor.run(node.announce))
+    await eventually(lambda: supervisor._indexing.status()["compiling"])
+    os.kill(os.getpid(), signal.SIGTERM)
+    await task
+    assert node.secrets == []
 
 
 # SIGHUP.
