@@ -45,7 +45,7 @@ class ArchivePart:
     """What one directory of an archive holds. Iterating gives its rules and rejections, file by file."""
 
     name: str
-    """The directory's path below what all have in common: ``adult``."""
+    """The directory's path below what all have in common: ``adult``. No other part that is taken has the same."""
     category: str | None
     """The key of the category that it is filed under; None: the source's own."""
     skipped: str
@@ -115,7 +115,7 @@ def _parts(
             files.append(opened(content, PurePosixPath(name, path.name)))
         missing[directory] -= 1
         if not missing[directory]:
-            yield ArchivePart(name, category, skipped, tuple(waiting.pop(directory)))
+            yield ArchivePart(_shown(name), category, skipped, tuple(waiting.pop(directory)))
 
 
 class _Contents:
@@ -135,19 +135,22 @@ class _Contents:
 
     def name(self, directory: PurePosixPath) -> str:
         """Return what tells a directory from the others; the last part of its path where it is the only one."""
-        name = "/".join(directory.parts[self._depth :]) if len(self.lists) > 1 else directory.name
-        return name if name.isprintable() else name.encode("unicode_escape", "surrogatepass").decode()
+        return "/".join(directory.parts[self._depth :]) if len(self.lists) > 1 else directory.name
 
     def filing(self, directory: PurePosixPath, known: Mapping[str, Directory]) -> tuple[str | None, str]:
         """Return the category of a directory, None for the source's own, and why it is skipped, if it is."""
+        name = self.name(directory)
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            return None, "nobody's category has such a name"
         if len(self.lists) == 1:
             return None, ""
-        name = self.name(directory)
-        if len(name) > _LONGEST_NAME:
-            return None, "its name is too long"
         if name in known:
             return known[name].category or None, known[name].skipped
         return None, "unknown, and meant for letting through" if directory in self._white else ""
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _parts_in_common(paths: Iterable[PurePosixPath]) -> int:

@@ -173,12 +173,14 @@ def _listed(body: str) -> tuple[str, Scope]:
     anchored = _ANCHORED.fullmatch(body)
     assert anchored is not None  # it matches any text on one line
     before, text, after = anchored.groups()
+    scope = _SCOPES.get((before, after))
     try:
         name = normal_name(text)
     except LineError as error:
-        if error.reason in {Reason.NAME, Reason.WILDCARD} and (not text or _PATTERN.search(text)):
+        no_name = error.reason in {Reason.NAME, Reason.WILDCARD}
+        if no_name and (scope is None or not text or _PATTERN.search(text)):
             raise LineError(Reason.PATTERN) from error
         raise
-    if (before, after) not in _SCOPES:
+    if scope is None:
         raise LineError(Reason.PATTERN)
-    return name, _SCOPES[before, after]
+    return name, scope

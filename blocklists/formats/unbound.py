@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from blocklists.formats.reader import LineError, LineReader, Reason, without_comment
 from policy.rules import Action, Rule, Scope, Traits
 
-_LINE = re.compile(r"""local-zone\s*:\s*(["']?)([^"'\s]*)\1\s+(["']?)([a-z_]+)\3""")
+_LINE = re.compile(r"""local-zone\s*:\s*+(["']?)([^"'\s]*)\1\s+(["']?)([a-z_]+)\3""")
 _LOCAL_DATA = re.compile(r"local-data(-ptr)?\s*:.*")
 _SECTION = re.compile(r"(server|view)\s*:")
 

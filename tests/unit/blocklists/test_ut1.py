@@ -144,9 +144,11 @@ def test_source_says_how_far_names_reach_and_whether_suffixes_may_be_named() -> 
     assert [item.rule for item in part if isinstance(item, Parsed)] == [Rule("a.example", exact), Rule("co.uk", exact)]
 
 
-def test_names_of_directories_can_be_shown_whatever_they_are() -> None:
-    odd = filed(("a\udcff/domains", ""), ("a\nb/domains", ""), ("x" * 101 + "/domains", ""))
-    assert odd == {"a\\udcff": None, "a\\nb": None, "x" * 101: "(its name is too long)"}
+def test_directory_that_cannot_be_named_is_skipped() -> None:
+    odd = filed(("a\udcff/domains", ""), ("a\nb/domains", ""), ("x" * 101 + "/domains", ""), ("b/domains", ""))
+    why = "(nobody's category has such a name)"
+    assert odd == {"a\\udcff": why, "a\\nb": why, "x" * 101: why, "b": None}
+    assert filed(("a\0/domains", "")) == {"a\\x00": why}
 
 
 @pytest.mark.parametrize("members", [[], [("adult/usage", "black")], [("a.txt", "a.example")]])
