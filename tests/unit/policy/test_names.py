@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from policy.names import AddressNotNameError, InvalidNameError, is_within, key_of, name_of, normalise
@@ -43,6 +43,47 @@ near_names = st.lists(st.sampled_from(["a", "b", "ab", "a-b", "b_"]), min_size=1
 )
 def test_a_name_has_one_normal_form(given_text: str, normal: str) -> None:
     assert normalise(given_text) == normal
+
+
+# Of what names are made, and of what they are not.
+PIECES = st.sampled_from(
+    [*"ab0_9-.XY", "ab", "a-b", "--", "xn--", "a" * 62, "a" * 30, "com", "123", "a1", "1a", "ä", "*"]
+)
+
+
+@given(text=st.one_of(st.lists(PIECES, max_size=12).map("".join), names, st.text(max_size=20)))
+@example(text="a" * 57 + ".a-b.c")
+@example(text="a" * 64 + ".b")
+@example(text="a.b1-")
+def test_names_in_ascii_are_what_the_standards_say_label_by_label(text: str) -> None:
+    """Whichever way `normalise` takes to find out."""
+    assume(text.isascii())
+    name = text.lower().removesuffix(".")
+    parts = name.split(".")
+    sound = len(name) <= 253 and all(
+        0 < len(label) <= 63
+        and set(label) <= {*string.ascii_lowercase, *string.digits, "-", "_"}
+        and not label.startswith("-")
+        and not label.endswith("-")
+        for label in parts
+    )
+    if sound and not parts[-1].isdigit():
+        assert normalise(text) == name
+        return
+    with pytest.raises(AddressNotNameError if sound else InvalidNameError) as raised:
+        normalise(text)
+    assert (type(raised.value) is AddressNotNameError) == sound
+
+
+@pytest.mark.parametrize("capitals", ["ΒΌΛΟΣ", "ΒΌΛΟΣ.ΒΌΛΟΣ"])
+def test_capital_sigma_becomes_no_final_one(capitals: str) -> None:
+    """UTS 46 maps it to the other wherever it stands; Python's lower() goes by its place."""
+    assert set(normalise(f"{capitals}.example").removesuffix(".example").split(".")) == {"xn--nxasmq6b"}
+
+
+def test_text_that_is_far_too_long_is_refused_before_it_is_mapped() -> None:
+    with pytest.raises(InvalidNameError):
+        normalise("ä" * 1_000_000)
 
 
 @pytest.mark.parametrize(
