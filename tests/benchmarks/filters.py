@@ -55,6 +55,10 @@ class Filter(ABC):
         """Return its processes."""
 
     @abstractmethod
+    def output(self) -> str:
+        """Return what it has printed."""
+
+    @abstractmethod
     def changes(self) -> list[Change]:
         """Return the ways in which it takes changes."""
 
@@ -68,7 +72,7 @@ class Filter(ABC):
         self.start()
         while not self.blocks(name):
             if not self.pids() or time.monotonic() - begun > START_SECONDS:
-                raise RuntimeError(f"{self.name} does not start")
+                raise RuntimeError(f"{self.name} does not start:\n{self.output()}")
             time.sleep(POLL_SECONDS)
         return time.monotonic() - begun
 
@@ -119,10 +123,18 @@ class Peer(Filter):
 
     def start(self) -> None:
         """Run the command."""
-        with (self.directory / "output").open("ab") as output:
+        with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.directory
             )
+
+    def output(self) -> str:
+        """Return the end of what it has printed."""
+        return self._output.read_text(errors="replace")[-2_000:]
+
+    @property
+    def _output(self) -> Path:
+        return self.directory / "output"
 
     def pids(self) -> list[int]:
         """Return the process."""

@@ -91,6 +91,10 @@ class HallMonitorFilter(Filter):
         """Return the supervisor, the worker, and a command that runs meanwhile with all that it starts."""
         return self._server.pids()
 
+    def output(self) -> str:
+        """Return what `serve` has printed."""
+        return self._server.output()
+
     def changes(self) -> list[Change]:
         """Refresh after the longest list has grown."""
         return [Change("hallmonitor refresh", self._write, self._apply)]
