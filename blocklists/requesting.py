@@ -4,6 +4,7 @@ Redirects are followed here rather than by the library, so that none leads where
 is translated here, once. Knows nothing of tries, of conditions, or of what the body is.
 """
 
+import errno
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -146,4 +147,6 @@ def _distrust(error: aiohttp.ClientSSLError) -> str:
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     cause = error.os_error
+    if isinstance(cause, ConnectionResetError):  # which asyncio raises without its number
+        return os.strerror(errno.ECONNRESET)
     return os.strerror(cause.errno) if cause.errno else str(cause)

@@ -35,15 +35,15 @@ class Authority:
             *("-subj", "/CN=Test authority", "-addext", "basicConstraints=critical,CA:TRUE"),
         )
 
-    def issue(self, name: str, *addresses: str) -> Identity:
-        """Return a new identity for a DNS name and IP addresses."""
+    def issue(self, name: str, *addresses: str, days: int = 1) -> Identity:
+        """Return a new identity for a DNS name and IP addresses, expired already if the days are below zero."""
         request, key, certificate = (self._directory / f"{name}{suffix}" for suffix in (".csr", ".key", ".pem"))
         extensions = self._directory / f"{name}.ext"
         alternatives = [f"DNS:{name}", *(f"IP:{address}" for address in addresses)]
         extensions.write_text(f"subjectAltName={','.join(alternatives)}\nextendedKeyUsage=serverAuth\n")
         _openssl("req", "-new", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         _openssl(
-            *("x509", "-req", "-in", request, "-out", certificate, "-days", "1", "-extfile", extensions),
+            *("x509", "-req", "-in", request, "-out", certificate, "-days", str(days), "-extfile", extensions),
             *("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),
         )
         return Identity(name, certificate, key)
