@@ -14,6 +14,8 @@ from blocklists.ut1 import ArchivePart, is_ut1, read_archive
 
 LIMIT = 1 << 30
 """Octets, unpacked."""
+MAY_BE_ARCHIVES = (AUTO, UT1)
+"""Formats that want an archive in one piece."""
 
 
 class Content(NamedTuple):

@@ -18,7 +18,7 @@ from blocklists.errors import BlocklistError, ListError
 from blocklists.fetching import Fetched, NotModified, content_hash_of, fetch
 from blocklists.guards import Canaries, check_size
 from blocklists.listing import UT1, Parsed, Rejection
-from blocklists.reading import read
+from blocklists.reading import MAY_BE_ARCHIVES, read
 from policy.rules import Rule
 from settings import Settings
 from storage import categories, loading, sources
@@ -146,7 +146,7 @@ class _Refreshing:
         fetched = await self._fetch(source)
         async with self._storing:
             if isinstance(fetched, NotModified) or self._is_known(source, fetched):
-                seen = source.seen if isinstance(fetched, NotModified) else _seen(source, fetched)
+                seen = source.seen if isinstance(fetched, NotModified) else _seen(fetched)
                 await asyncio.to_thread(self._unchanged, source, seen, outcome)
             else:
                 await asyncio.to_thread(self._store, source, fetched, outcome)
@@ -154,14 +154,18 @@ class _Refreshing:
     async def _fetch(self, source: Source) -> Fetched | NotModified:
         if source.location.startswith(BUILTIN):
             data = catalogue.starter_text(source.location.removeprefix(BUILTIN)).encode()
-            return Fetched(data, None, None, content_hash_of(data))
-        known = source.seen if self._is_read(source) and not self._force else None
+            return Fetched(data, None, None, content_hash_of(data), source.location)
+        known = source.seen if self._is_read(source) and not self._force else Seen("", "", "", "", 0)
         return await fetch(
             source.location,
             base=self._terms.base,
+            mirrors=source.mirrors,
             allow_private=source.allow_private,
-            etag=(known and known.etag) or None,
-            last_modified=(known and known.last_modified) or None,
+            etag=known.etag or None,
+            last_modified=known.last_modified or None,
+            validated_location=known.fetched_from or None,
+            archive=source.format in MAY_BE_ARCHIVES,
+            progress=lambda done, total: self._progress(Step(source.key, "fetching", done, total)),
         )
 
     def _is_read(self, source: Source) -> bool:
@@ -187,7 +191,7 @@ class _Refreshing:
                 check_size(load.source.rules, difference.rules)
             self._progress(Step(source.key, "storing"))
             load.write(lambda done, total: self._progress(Step(source.key, "storing", done, total)))
-            load.finish(self._actor, _seen(source, fetched), rejected=outcome.rejected.total())
+            load.finish(self._actor, _seen(fetched), rejected=outcome.rejected.total())
         outcome.added, outcome.removed, outcome.rules = difference.added, difference.removed, difference.rules
         outcome.status = "updated" if difference.added or difference.removed else "unchanged"
         loading.forget_before(self._database, source.id, now() - self._terms.keep_days * 86_400_000_000)
@@ -231,8 +235,8 @@ class _Refreshing:
                 outcome.rejected[str(item.reason)] += 1
 
 
-def _seen(source: Source, fetched: Fetched) -> Seen:
-    return Seen(source.location, fetched.etag or "", fetched.last_modified or "", fetched.content_hash, READER)
+def _seen(fetched: Fetched) -> Seen:
+    return Seen(fetched.location, fetched.etag or "", fetched.last_modified or "", fetched.content_hash, READER)
 
 
 def _told(error: Exception, source: Source) -> str:

@@ -1,12 +1,14 @@
 """Refreshing sources into real databases: what is stored, what stays when something fails, and what a kill leaves."""
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -194,6 +196,74 @@ async def test_private_address_is_not_fetched_from_unless_allowed(sqlite_databas
         outcome = await run_one(sqlite_database, "a")
         assert outcome.status == "failed"
         assert not statuses
+
+
+async def test_a_mirror_serves_when_the_location_fails_and_is_asked_whether_anything_changed(
+    database: Database, lists: Path
+) -> None:
+    async with serving("one.example\n") as (url, statuses):
+        add(database, "a", str(lists / "missing.txt"), mirrors=[url], allow_private=True)
+        assert (await run_one(database, "a")).status == "updated"
+        assert source_of(database, "a").fetched_from == url
+        assert (await run_one(database, "a")).status == "unchanged"
+        assert statuses == [200, 304]
+
+
+# Archives of many categories.
+
+
+def write_archive(path: Path, files: Mapping[str, str]) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"blacklists/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+def filed(database: Database) -> dict[str, str | None]:
+    """Return the category of each name that is listed."""
+    with database.reading() as connection:
+        categories_of = {part.id: part.category for part in parts.list_all(connection)}
+        return {name_of(key): categories_of[part] for key, part, _ in entries.iterate(connection)}
+
+
+@pytest.mark.parametrize("written", ["auto", "ut1"])
+async def test_each_directory_of_an_archive_has_its_category(database: Database, lists: Path, written: str) -> None:
+    file = lists / "all.tar.gz"
+    with database.change("test") as change:
+        for key in ("adult", "games", "drugs", "local"):
+            categories.ensure(change, key)
+        source = sources.add(change, "ut1", str(file), category="local", format=written)
+    terms = Terms(lists)
+    write_archive(
+        file,
+        {
+            "adult/domains": "one.example\n192.0.2.1\n",
+            "adult/urls": "two.example/page\n",
+            "games/domains": "play.example\n",
+            "ours/domains": "ours.example\n",
+            "dating/domains": "date.example\n",  # of a category that this database hasn't got
+        },
+    )
+    [outcome] = await refresh(database, [source], terms, actor="test")
+    assert (outcome.status, outcome.rules, outcome.rejected) == ("updated", 3, {"address": 1, "path": 1})
+    assert outcome.skipped == {"dating": "there is no category 'dating'"}
+    assert filed(database) == {"one.example": "adult", "play.example": "games", "ours.example": None}
+    write_archive(file, {"adult/domains": "one.example\n", "drogue/domains": "play.example\n"})
+    [outcome] = await refresh(database, [source_of(database, "ut1")], terms, actor="test")
+    assert (outcome.added, outcome.removed) == (1, 2)
+    assert filed(database) == {"one.example": "adult", "play.example": "drugs"}
+
+
+async def test_an_archive_that_is_cut_short_changes_nothing(database: Database, lists: Path) -> None:
+    file = lists / "all.tar.gz"
+    add(database, "a", file, format="ut1")
+    write_archive(file, {"adult/domains": "one.example\n", "games/domains": "play.example\n" * 5000})
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    outcome = await run_one(database, "a")
+    assert outcome.status == "failed"
+    assert filed(database) == {}
 
 
 # What fails.
