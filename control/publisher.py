@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ACTOR = "publisher"
 KEPT_DOCUMENTS = 3
-KEPT_SECONDS = 60.0
+KEPT_SECONDS = 10.0
 """For how long a document stays at least: a worker may have been told to start by it."""
 LOOK_SECONDS = 0.1
 CURRENT, LOCK = "current", "lock"
@@ -65,6 +65,8 @@ class Publisher:
         self.default_group = default_group
         self._seen: tuple[Published, object] | None = None
         """What was in force here at last, and the marks of its files."""
+        self._known: dict[object, Published] = {}
+        """Documents by the marks of their files: reading thousands of exceptions takes its time."""
         self._opened: tuple[object, Index] | None = None
         """The index that was read whole at last, and its file's mark."""
 
@@ -189,12 +191,17 @@ class Publisher:
 
     def _read(self, path: Path) -> Published | None:
         try:
-            document = json.loads(path.read_text())
-            index = self._directory / document["index"]
-            told = (document[key] for key in ("entries_version", "database", "default_group"))
-            return Published(document["version"], path, index, *told)
+            mark = _mark(path)
+            if mark not in self._known:
+                self._known[mark] = self._told_by(json.loads(path.read_text()), path)
+            return self._known[mark]
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+
+    def _told_by(self, document: dict[str, Any], path: Path) -> Published:
+        index = self._directory / document["index"]
+        told = (document[key] for key in ("entries_version", "database", "default_group"))
+        return Published(document["version"], path, index, *told)
 
     def _is_whole(self, index: Path) -> bool:
         try:
@@ -258,9 +265,8 @@ class Publisher:
         link.unlink(missing_ok=True)
         link.symlink_to(path.name)
         link.rename(self._directory / CURRENT)
+        published = self._known[_mark(path)] = self._told_by(document, path)
         self._tidy(path)
-        published = self._read(path)
-        assert published is not None
         return self._remember(published)
 
     def _tidy(self, written: Path) -> None:
@@ -268,9 +274,9 @@ class Publisher:
         # The one in force is not told by its time: clocks are set back.
         others = sorted({*self._directory.glob("policy-*.json")} - {written}, key=_written_at)
         old = [path for path in others[: 1 - KEPT_DOCUMENTS] if not 0 <= time.time() - _written_at(path) < KEPT_SECONDS]
-        kept = (self._read(path) for path in {written, *others} - set(old))
-        named = {found.index for found in kept if found is not None}
-        indexes = {*self._directory.glob("index-*")} - named
+        kept = {path: found for path in {written, *others} - set(old) if (found := self._read(path))}
+        self._known = {_mark(path): found for path, found in kept.items()}
+        indexes = {*self._directory.glob("index-*")} - {found.index for found in kept.values()}
         for path in (*old, *indexes, *self._directory.glob(".*")):
             path.unlink(missing_ok=True)
 
