@@ -1,25 +1,42 @@
-"""Real lists, each beside a naive reading of the same file: a regular expression over its lines, and set arithmetic."""
+"""Real lists: what was counted in each when last looked at, and beside it a naive reading of some.
+
+The naive one is a regular expression over the lines, and set arithmetic.
+"""
 
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
-import zstandard
 
+from blocklists import catalogue
 from blocklists.listing import Parsed, Rejection, read_list
-
-LISTS = Path(__file__).parents[4] / "shared" / "data" / "lists"
+from tests.support import real_lists
+from tests.support.real_lists import LISTS, content
 
 pytestmark = [
     pytest.mark.realdata,
     pytest.mark.skipif(not LISTS.is_dir(), reason="the real lists are not beside the checkout"),
 ]
+RECORDED = real_lists.recorded()
 
 
-def content(name: str) -> bytes:
-    with (LISTS / f"{name}.zst").open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
-        return stream.read()
+@pytest.mark.parametrize("name", sorted(RECORDED["lists"]))
+def test_list_holds_what_was_counted_in_it(name: str) -> None:
+    """When a reader has changed, and rightly so: python -m tests.support.real_lists."""
+    assert real_lists.counted(name) == RECORDED["lists"][name]
+
+
+def test_archive_of_many_categories_holds_what_was_counted_in_it() -> None:
+    assert real_lists.counted_ut1() == RECORDED["ut1"]
+
+
+def test_every_list_was_counted() -> None:
+    assert real_lists.names() == sorted(RECORDED["lists"])
+
+
+def test_catalogue_knows_every_directory_of_the_archive() -> None:
+    assert set(RECORDED["ut1"]) <= set(catalogue.directories())
+    assert len(RECORDED["ut1"]) == 69
 
 
 def ours(data: bytes) -> tuple[str, set[str], Counter[str]]:
