@@ -4,6 +4,7 @@ Redirects are followed here rather than by the library, so that none leads where
 is translated here, once. Knows nothing of tries, of conditions, or of what the body is.
 """
 
+import asyncio
 import errno
 import os
 import ssl
@@ -64,7 +65,7 @@ class Requests:
         connector = aiohttp.TCPConnector(
             resolver=ThreadedResolver() if allow_private else PublicResolver(),
             use_dns_cache=False,
-            ssl=ssl.create_default_context(),  # made anew, so that SSL_CERT_FILE counts
+            ssl=await asyncio.to_thread(ssl.create_default_context),  # made anew, so that SSL_CERT_FILE counts
         )
         async with aiohttp.ClientSession(
             connector=connector,
@@ -140,9 +141,7 @@ def _distrust(error: aiohttp.ClientSSLError) -> str:
     cause = error.os_error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _CERTIFICATES.get(cause.verify_code, cause.verify_message)
-    if isinstance(cause, ssl.SSLError):
-        return str(cause.reason or cause)
-    return _reason(error)
+    return str(getattr(cause, "reason", None) or cause)
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:

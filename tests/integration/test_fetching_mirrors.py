@@ -162,6 +162,10 @@ async def test_cancelling_asks_no_mirror() -> None:
     assert sent == []
 
 
+def test_list_is_not_shown_whole() -> None:
+    assert len(repr(Fetched(bytes(1 << 20), None, None, "0" * 64, "https://lists.example/"))) < 100
+
+
 # What is no list
 
 

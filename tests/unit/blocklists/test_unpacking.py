@@ -279,6 +279,13 @@ def test_text_that_two_copies_would_hold_is_held_once() -> None:
     assert peak < 1.5 * size
 
 
+def test_line_ends_between_texts_count() -> None:
+    packed = zipped({str(number): b"a" for number in range(10)})
+    assert len(unpack(packed, 20)) == 19
+    with pytest.raises(UnpackedTooLargeError):
+        unpack(packed, 19)
+
+
 def test_members_need_an_archive() -> None:
     with pytest.raises(UnpackError, match="it is no archive"):
         list(members(gzip.compress(LIST), LIMIT))

@@ -332,6 +332,14 @@ def test_files_of_a_zip_that_share_their_octets_count_each() -> None:
         files(packed[:start] + directory + bytes(tail))
 
 
+def test_zip_of_the_64_bit_kind_is_refused() -> None:
+    """Its directory may be of any size."""
+    packed = zipped({"a": b"x"})
+    end = packed.index(b"PK\x05\x06")
+    with pytest.raises(UnpackError, match="a zip archive of the 64-bit kind"):
+        files(packed[:end] + b"PK\x06\x07" + bytes(16) + packed[end:])
+
+
 def test_memory_holds_one_file_at_a_time() -> None:
     size = 4 << 20
     packed = gzip.compress(tarred({f"{number}/domains": bytes([number]) * size for number in range(8)}))
