@@ -10,6 +10,7 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composed
 
+from policy.names import name_of
 from querylog.dimensions import Outcome, put_together, record_of
 from querylog.postgres_schema import Tables
 from querylog.records import Client, Record
@@ -30,6 +31,11 @@ _DECISION_FITS = """ AND EXISTS (
     WHERE filed.id = decision_id AND outcome_id = ANY(%s) AND key >= %s AND key < %s OFFSET 0
 )"""
 _COUNT = "SELECT count(*) FROM {lookups} WHERE time >= %s AND time < %s"
+_MOST_ASKED = """
+SELECT key, sum(number) FROM (SELECT decision_id, count(*) AS number FROM {lookups} GROUP BY decision_id) counted
+JOIN {decisions} decisions ON decisions.id = decision_id
+GROUP BY key ORDER BY 2 DESC LIMIT %s
+"""
 _ROWS = "SELECT time, duration_us, client_id, decision_id, ctid FROM {lookups} WHERE time >= %s AND time < %s"
 _FETCH_CLIENTS = "SELECT id, node, client, group_name, transport FROM {clients} WHERE id = ANY(%s)"
 _FETCH_DECISIONS = """
@@ -117,6 +123,11 @@ class DayReader:
         conditions, values = self._conditions(wanted, None)
         found = self._run(self._into(_COUNT) + conditions, (low, high, *values)).fetchone()
         return int(found[0]) if found else 0
+
+    def most_asked(self, limit: int) -> list[tuple[str, int]]:
+        """Return the names that were looked up most in the day, and how often."""
+        rows = self._run(self._into(_MOST_ASKED), (limit,))
+        return [(name_of(key), int(number)) for key, number in rows]
 
     def those(self, writer: str, first: int, last: int, query: LogQuery) -> list[Record]:
         """Return the records that a transaction has written between two times and a query wants, oldest first."""

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from policy.names import name_of
 from querylog.dimensions import Outcome, put_together, record_of
 from querylog.portion import Gap
 from querylog.records import Client, Record
@@ -67,6 +68,18 @@ _BY_CLIENT = """SELECT ids FROM by_client
     WHERE run = ? AND client_id IN (SELECT value FROM json_each(?))"""
 _BY_DECISION = """SELECT ids FROM by_decision
     WHERE run = ? AND decision_id IN (SELECT value FROM json_each(?))"""
+
+
+# What a run has of a decision is eight octets a lookup, of which SQLite reads the length alone.
+_MOST_ASKED = """
+SELECT key, sum(number) AS number FROM (
+    SELECT decision_id, sum(length(ids)) / 8 AS number FROM by_decision GROUP BY decision_id
+    UNION ALL SELECT decision_id, count(*) FROM lookups
+        WHERE id >= (SELECT indexed FROM progress) GROUP BY decision_id
+    UNION ALL SELECT decision_id, count(*) FROM late CROSS JOIN lookups USING (id) GROUP BY decision_id
+) JOIN decisions ON decisions.id = decision_id
+GROUP BY key ORDER BY number DESC LIMIT ?
+"""
 
 
 class Row(NamedTuple):
@@ -134,6 +147,10 @@ class DayReader:
         edge = min(max(low, self._indexed()), high)
         waiting = self._number(_COUNT, {**wanted._asdict(), "low": edge, "high": high})
         return waiting + self._count_indexed(wanted, low, edge)
+
+    def most_asked(self, limit: int) -> list[tuple[str, int]]:
+        """Return the names that were looked up most in the day, and how often."""
+        return [(name_of(key), number) for key, number in self._run(_MOST_ASKED, (limit,))]
 
     def those(self, ids: Sequence[int], query: LogQuery) -> list[Record]:
         """Return those of some rows that a query wants, oldest first."""

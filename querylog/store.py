@@ -6,7 +6,8 @@ the rows, so that each lookup is stored exactly once, whatever crashes when: wha
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import date
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -37,6 +38,19 @@ class News(NamedTuple):
     """Whether so much was stored meanwhile that some of it is not among them; a search finds it."""
 
 
+PER_DAY = 20
+"""So many times more names than are wanted are taken of each day: one may be asked for a little every day."""
+
+
+def most_of(days: Iterable[Iterable[tuple[str, int]]], limit: int) -> list[tuple[str, int]]:
+    """Return the names with the highest counts of all days together."""
+    total: Counter[str] = Counter()
+    for day in days:
+        for name, count in day:
+            total[name] += count
+    return total.most_common(limit)
+
+
 class LogStore(ABC):
     """Keeps the log of lookups. May be used from any thread; one process at a time ships into it from one node.
 
@@ -62,6 +76,13 @@ class LogStore(ABC):
     @abstractmethod
     def count(self, query: LogQuery) -> int:
         """Return how many records a query wants, regardless of its limit and its cursor."""
+
+    @abstractmethod
+    def most_asked(self, since: int, limit: int) -> list[tuple[str, int]]:
+        """Return the names that were looked up most, and how often, from the day on in which a time lies.
+
+        The most frequent first. The root and what is no host name are among them.
+        """
 
     @abstractmethod
     def follow(self, query: LogQuery, position: str | None) -> News:

@@ -19,7 +19,7 @@ from querylog.postgres_schema import Tables
 from querylog.postgres_search import DayReader, Extent
 from querylog.records import Record
 from querylog.search import Cursor, LogQuery
-from querylog.store import LogStore, News, Page
+from querylog.store import PER_DAY, LogStore, News, Page, most_of
 from querylog.times import DAY, day_of
 
 ATTEMPTS = 3
@@ -89,6 +89,13 @@ class PostgresLogStore(LogStore):
         count = partial(DayReader.count, query=query)
         with self._connection() as connection:
             return sum(_read(connection, extent, count, 0) for extent in _extents(connection, query))
+
+    def most_asked(self, since: int, limit: int) -> list[tuple[str, int]]:
+        """See `LogStore`."""
+        most = partial(DayReader.most_asked, limit=limit * PER_DAY)
+        with self._connection() as connection:
+            extents = _extents(connection, LogQuery(since=since))
+            return most_of((_read(connection, extent, most, []) for extent in extents), limit)
 
     def follow(self, query: LogQuery, position: str | None) -> News:
         """See `LogStore`."""

@@ -22,7 +22,7 @@ from querylog.search import Cursor, LogQuery
 from querylog.sqlite_arrivals import Arrivals
 from querylog.sqlite_day import DayFile
 from querylog.sqlite_search import DayReader, reading
-from querylog.store import LogStore, News, Page
+from querylog.store import PER_DAY, LogStore, News, Page, most_of
 from querylog.times import DAY, calendar_day, day_of
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,13 @@ class SqliteLogStore(LogStore):
         with self._translated():
             count = partial(DayReader.count, query=query)
             return sum(number for day in self._days_of(query) for number in self._from(day, count))
+
+    def most_asked(self, since: int, limit: int) -> list[tuple[str, int]]:
+        """See `LogStore`."""
+        with self._translated():
+            read = partial(DayReader.most_asked, limit=limit * PER_DAY)
+            days = self._days_of(LogQuery(since=since))
+            return most_of((names for day in days for names in self._from(day, read)), limit)
 
     def follow(self, query: LogQuery, position: str | None) -> News:
         """See `LogStore`."""

@@ -185,3 +185,15 @@ def test_a_name_is_found_in_any_case_and_with_its_dot(filled: Filled) -> None:
 def test_a_cursor_that_nobody_gave_is_a_place_like_any_other(filled: Filled, cursor: str) -> None:
     found = filled.store.search(LogQuery.of(cursor=cursor, limit=7)).records
     assert len(found) == (7 if cursor.startswith("f") else 0)
+
+
+def test_most_asked_counts_every_name(filled: Filled) -> None:
+    counted = Counter(record.qname for record in filled.records)
+    found = filled.store.most_asked(BEGIN, 100)
+    assert dict(found) == counted
+    assert [number for _, number in found] == sorted(counted.values(), reverse=True)
+    [(name, number)] = filled.store.most_asked(BEGIN, 1)
+    assert number == counted[name] == max(counted.values())
+    day = MIDNIGHT // DAY * DAY
+    assert dict(filled.store.most_asked(day + 1, 100)) == Counter(r.qname for r in filled.records if r.time >= day)
+    assert filled.store.most_asked(END + DAY, 100) == []
