@@ -9,11 +9,13 @@ import click
 
 from blocklists.errors import BlocklistError
 from commands.access import tokens_group
+from commands.categories import categories_group
 from commands.context import Context, printable
-from commands.lists import categories_group, refresh_command, sources_group
 from commands.logs import logs_group
 from commands.policy import exceptions_group, groups_group, networks_group
+from commands.refreshing import refresh_command
 from commands.serving import check, lookup, serve, status
+from commands.sources import sources_group
 from control.errors import ControlError
 from querylog.errors import QuerylogError
 from settings import SettingsError

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,8 +75,15 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if stream.isatty() else WIDE, highlight=False)
 
 
-def show_list(items: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
-    """Print a list: a table of some columns, or every field as JSON Lines."""
+def show_list(
+    items: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    empty: str,
+    numbers: Collection[str] = (),
+) -> None:
+    """Print a list: a table of some columns, those of numbers flush right, or every field as JSON Lines."""
     if as_json:
         for item in items:
             click.echo(json.dumps(item))
@@ -87,9 +94,11 @@ def show_list(items: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
         return
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold", justify="right" if column in numbers else "left")
     for row in rows:
-        table.add_row(*(Text(cell(row.get(column))) for column in columns))
+        table.add_row(
+            *(Text(_amount(row[column]) if column in numbers else cell(row.get(column))) for column in columns)
+        )
     console().print(table)
 
 
@@ -106,6 +115,10 @@ def show_one(item: Mapping[str, Any], *, as_json: bool) -> None:
 def show_done(item: Mapping[str, Any], said: str, *, as_json: bool) -> None:
     """Print what was done to something: a line, or the thing as it is now as JSON."""
     click.echo(json.dumps(item) if as_json else printable(said))
+
+
+def _amount(value: int | None) -> str:
+    return cell(value) if value is None else f"{value:,}"
 
 
 def cell(value: object) -> str:

@@ -6,14 +6,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import islice
+from typing import Any
 
 import click
 
 from commands.context import Context, cell, json_option, pass_context, show_list
+from commands.times import parse_past
+from querylog.errors import InvalidQueryError
 from querylog.records import Record
 from querylog.search import MAX_LIMIT, LogQuery, record_to_json
 from querylog.store import LogStore
-from querylog.times import parse_time
 from storage import audit
 
 FOLLOW_SECONDS = 0.3
@@ -60,19 +62,27 @@ def search(
 ) -> None:
     """Show records, the newest first; all that was answered before the search is among them."""
     now = time.time_ns() // 1000
-    query = LogQuery.of(
+    query = _query(
         client=client,
         name=name,
         subtree=subtree,
         verdict=verdict,
-        since=parse_time(since, now, "since") if since else None,
-        until=parse_time(until, now, "until") if until else None,
+        since=parse_past(since, now, "--since") if since else None,
+        until=parse_past(until, now, "--until") if until else None,
         limit=min(limit, MAX_LIMIT),
     )
     context.session.flush_log()
     _note_view(context, query)
     records = islice(_pages(context.session.log, query), limit)
     show_list(map(record_to_json, records), COLUMNS, as_json=as_json, empty="Nothing was found.")
+
+
+def _query(**options: Any) -> LogQuery:  # noqa: ANN401 - passed on
+    """Return the query that options ask for. Raises `click.UsageError` where they ask for nothing that could be."""
+    try:
+        return LogQuery.of(**options)
+    except InvalidQueryError as error:
+        raise click.UsageError(f"--{error}") from error
 
 
 def _pages(log: LogStore, query: LogQuery) -> Iterator[Record]:
@@ -105,7 +115,7 @@ def tail(
     as_json: bool,
 ) -> None:
     """Follow lookups as they are logged, until interrupted."""
-    query = LogQuery.of(client=client, name=name, subtree=subtree, verdict=verdict)
+    query = _query(client=client, name=name, subtree=subtree, verdict=verdict)
     _note_view(context, query)
     log = context.session.log
     position = log.follow(query, None).position

@@ -3,13 +3,19 @@
 import json
 import logging
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import click
 from rich.text import Text
 
 from commands.context import Context, cell, console, json_option, pass_context, show_list, show_one
 from control.explain import explain
+from policy.names import normalise
 from settings import Settings, SettingsError
+from storage import checks
+
+T = TypeVar("T")
 
 BLOCKED_EXAMPLE, ALLOWED_EXAMPLE = "pokerstars.com", "wikipedia.org"
 
@@ -61,10 +67,13 @@ def status(context: Context, *, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     workers = found.pop("workers")
-    failing = found["lists"].pop("failing")
-    for part in ("lists", "journal"):
-        found[part] = {key.replace("_", " "): value for key, value in found[part].items()}
-    show_one(found | {"failing": [f"{source['source']} ({source['error']})" for source in failing]}, as_json=False)
+    lists = found["lists"]
+    failing, stale = lists.pop("failing"), lists.pop("stale", [])
+    lists.pop("by_source", None)  # which `sources list` shows
+    for part in ("index", "lists", "journal"):
+        found[part] = {key.replace("_", " "): value for key, value in found.get(part, {}).items()}
+    troubles = {"failing": [f"{source['source']} ({source['error']})" for source in failing], "stale": stale}
+    show_one(found | troubles, as_json=False)
     if workers:
         click.echo()
         columns = ("number", "pid", "state", "policy_version", "lookups", "cached_answers", "in_flight", "unlogged")
@@ -102,13 +111,24 @@ def check(context: Context, *, as_json: bool) -> None:
 @pass_context
 def lookup(context: Context, name: str, *, client: str, qtype: str, as_json: bool) -> None:
     """Tell what a client would get for NAME, and why."""
-    found = explain(context.session.snapshot(), name, client, qtype)
+    wanted = normalise(name)
+    address = _option(checks.address, client, "--client")
+    snapshot = context.session.snapshot()
+    found = _option(lambda text: explain(snapshot, wanted, address, text), qtype, "--type")
     if as_json:
         click.echo(json.dumps(found))
         return
     who = f"{found['name']} for {found['client']} ({found['group']}): "
     console().print(Text.assemble(cell(who), (found["verdict"], "bold")))
     show_one({key: found[key] for key in _REASONS if found[key] is not None}, as_json=False)
+
+
+def _option(read: Callable[[str], T], text: str, option: str) -> T:
+    """Read the value of an option. Raises `click.UsageError` where it is none."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from error
 
 
 _REASONS = ("category", "source", "rule", "clause", "exception_id", "policy_version")

@@ -98,8 +98,11 @@ class TestWithoutTheService:
     @pytest.mark.parametrize(
         ("kind", "fields"),
         [
-            ("sources", {"key", "location", "format", "category", "enabled", "licence", "homepage", "last_error"}),
-            ("categories", {"key", "name", "clause", "kind", "severity", "rules"}),
+            (
+                "sources",
+                {"key", "state", "location", "format", "category", "enabled", "licence", "homepage", "last_error"},
+            ),
+            ("categories", {"key", "name", "clause", "kind", "severity", "rules", "names", "only_here"}),
             ("groups", {"name", "mode", "addresses", "blocked"}),
             ("networks", {"cidr", "group", "site"}),
             ("exceptions", {"id", "domain", "action", "match", "groups", "clients", "status", "expires_at"}),
@@ -116,20 +119,9 @@ class TestWithoutTheService:
 
 
 class TestLookup:
-    @pytest.mark.parametrize(
-        ("arguments", "said"),
-        [
-            (("bad..example",), "bad..example"),
-            (("a.example", "--client", "10.0.0"), "10.0.0"),
-            (("a.example", "--type", "NONSENSE"), "NONSENSE"),
-        ],
-        ids=["no domain", "no address", "no type"],
-    )
-    def test_what_it_cannot_tell(self, still: HallMonitor, arguments: tuple[str, ...], said: str) -> None:
-        done = still.hallmonitor("lookup", *arguments, expect=1)
-        assert len(done.err.splitlines()) == 1
-        assert done.err.startswith("hallmonitor: ")
-        assert said in done.err
+    def test_what_is_no_name(self, still: HallMonitor) -> None:
+        done = still.hallmonitor("lookup", "bad..example", expect=1)
+        assert done.err == "hallmonitor: not a domain name: 'bad..example'\n"
 
 
 class TestInspect:
@@ -295,6 +287,14 @@ class TestExitCodes:
             ("exceptions", "add", "a.example", "--action", "allow"),
             ("exceptions", "add", "a.example", "--action", "allow", "--reason", "r", "--expires", "soon"),
             ("logs", "search", "--limit", "0"),
+            ("logs", "search", "--since", "soon"),
+            ("logs", "search", "--client", "10.0.0"),
+            ("lookup", "a.example", "--client", "10.0.0"),
+            ("lookup", "a.example", "--type", "NONSENSE"),
+            ("sources", "search", "a.example", "--at", "soon"),
+            ("sources", "rollback", "house", "--to", "0"),
+            ("sources", "set", "house"),
+            ("categories", "set", "games", "--severity", "0"),
         ],
         ids=" ".join,
     )
@@ -326,6 +326,130 @@ class TestExitCodes:
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
         assert json.loads(done.stdout)["key"]
         assert "Traceback" not in done.stderr
+
+
+class TestCategories:
+    def test_they_are_added_changed_and_removed(self, still: HallMonitor) -> None:
+        run = still.hallmonitor
+        run("categories", "add", "knitting", "--name", "Knitting", "--severity", "700")
+        changed = run("categories", "set", "knitting", "--clause", "4.2", "--json").object()
+        assert (changed["name"], changed["clause"], changed["severity"]) == ("Knitting", "4.2", 700)
+        run("groups", "block", "guests", "knitting")
+        done = run("categories", "remove", "knitting", expect=1)
+        assert done.err == "hallmonitor: category 'knitting' is used by group guests\n"
+        run("groups", "unblock", "guests", "knitting")
+        assert run("categories", "remove", "knitting").out == "knitting: removed\n"
+
+    def test_what_they_share_is_counted(self, still: HallMonitor) -> None:
+        run = still.hallmonitor
+        for key, names in (("wool", "one.example\ntwo.example\n"), ("yarn", "two.example\nthree.example\n")):
+            (still.directory / f"{key}.txt").write_text(names)
+            run("sources", "add", key, f"{key}.txt", "--category", key, "--create-category")
+        run("refresh", "wool", "yarn")
+        listed = {category["key"]: category for category in run("categories", "list", "--json").objects()}
+        for key, other in (("wool", "yarn"), ("yarn", "wool")):
+            counted = listed[key]
+            assert (counted["sources"], counted["rules"], counted["names"], counted["only_here"]) == (1, 2, 2, 1)
+            assert counted["shared_with"] == {other: 1}
+        (row,) = [line for line in run("categories", "list").out.splitlines() if line.startswith("wool ")]
+        assert row.split()[-2:] == ["yarn", "1"]
+        run("sources", "remove", "wool")
+        run("sources", "remove", "yarn")
+
+
+class TestHistory:
+    def test_a_list_through_its_versions(self, still: HallMonitor) -> None:
+        run, path = still.hallmonitor, still.directory / "past.txt"
+        options = ("--category", "gambling", "--mirror", "https://m.example/past.txt", "--stale-after", "4000")
+        made = run("sources", "add", "past", "past.txt", *options, "--json").object()
+        assert (made["mirrors"], made["stale_seconds"]) == (["https://m.example/past.txt"], 4000)
+        assert run("sources", "history", "past").out == "past: never loaded\n"
+        for text in ("first.example\nboth.example\n", "both.example\nsecond.example\n"):
+            path.write_text(text)
+            run("refresh", "past")
+        newest, first = run("sources", "history", "past", "--json").objects()
+        assert (newest["number"], newest["added"], newest["removed"], newest["rules"]) == (2, 1, 1, 2)
+        assert (first["number"], first["restored"]) == (1, None)
+
+        (then,) = run("sources", "search", "www.first.example", "--at", first["at"], "--json").objects()
+        assert then == {
+            "source": "past",
+            "directory": None,
+            "category": "gambling",
+            "rule": "||first.example^",
+            "action": "block",
+            "enabled": True,
+            "since": first["at"],
+            "version": 1,
+        }
+        assert run("sources", "search", "first.example", "--json").out == ""
+        assert run("sources", "search", "first.example").out == "first.example is on no list\n"
+
+        said = run("sources", "rollback", "past").out
+        assert said.startswith("past: version 1 is back in force, as version 3: 2 rules, 1 back and 1 gone.")
+        assert "until it changes" in said
+        assert run("lookup", "first.example", "--json").object()["source"] == "past"
+        (outcome,) = run("refresh", "past", "--json").objects()
+        assert (outcome["status"], outcome["version"]) == ("unchanged", 3)
+        listed = {source["key"]: source for source in run("sources", "list", "--json").objects()}
+        assert listed["past"]["state"] == "rolled back"
+        assert run("sources", "rollback", "past", "--to", "9", expect=1).err.startswith(
+            "hallmonitor: there is no version"
+        )
+        assert run("sources", "set", "past", "--no-mirrors", "--json").object()["mirrors"] == []
+        run("refresh", "past", "--force")
+        assert run("lookup", "first.example", "--json").object()["verdict"] == "allowed"
+
+    def test_how_each_source_is(self, still: HallMonitor) -> None:
+        lines = still.hallmonitor("sources", "list").out.splitlines()
+        assert lines[0].split() == ["key", "category", "state", "rules", "rejected", "updated", "last", "error"]
+        (starter,) = [line for line in lines if line.startswith("starter-games ")]
+        assert " ok " in starter
+        assert starter.rstrip(" -").endswith(" ago")
+        states = {source["state"] for source in still.hallmonitor("sources", "list", "--json").objects()}
+        assert {"ok", "off"} <= states
+
+
+class TestComparing:
+    def test_what_the_next_refresh_would_change(self, still: HallMonitor) -> None:
+        run, path = still.hallmonitor, still.directory / "compared.txt"
+        path.write_text("".join(f"n{number}.compared.example\n" for number in range(20)))
+        run("sources", "add", "compared", "compared.txt", "--category", "gambling")
+        run("refresh", "compared")
+        made = run("exceptions", "add", "n1.compared.example", "--action", "allow", "--reason", "r", "--json").object()
+        path.write_text("n1.compared.example\nn20.compared.example\nhttp://x.example/\n")
+        (report,) = run("sources", "inspect", "compared.txt", "--json").objects()
+        assert [rule["name"] for rule in report["rules"]] == ["n1.compared.example", "n20.compared.example"]
+        compared = report["compared"]
+        assert "it shrank by more than half" in compared.pop("refused")
+        assert compared == {
+            "against": "compared",
+            "added": 1,
+            "removed": 19,
+            "unchanged": 1,
+            "top_lookups": [],
+            "exceptions": [{"id": made["id"], "domain": "n1.compared.example", "action": "allow"}],
+        }
+        said = run("sources", "inspect", "compared.txt").out
+        assert "compared: 1 added, 19 removed, 1 unchanged" in said
+        (history,) = run("sources", "history", "compared", "--json").objects()
+        assert history["rules"] == 20, "nothing was stored"
+        run("exceptions", "revoke", str(made["id"]))
+
+    def test_one_that_is_named_and_what_must_never_be_blocked(self, still: HallMonitor) -> None:
+        (still.directory / "other.txt").write_text("captive.apple.com\npokerstars.com\n")
+        arguments = ("sources", "inspect", "other.txt", "--summary", "--json")
+        assert "compared" not in still.hallmonitor(*arguments).object()
+        compared = still.hallmonitor(*arguments, "--compare", "starter-gambling").object()["compared"]
+        assert (compared["against"], compared["added"], compared["unchanged"]) == ("starter-gambling", 1, 1)
+        assert "captive.apple.com" in compared["refused"]
+        done = still.hallmonitor(*arguments, "--compare", "nothing", expect=1)
+        assert done.err == "hallmonitor: there is no source 'nothing'\n"
+
+    def test_looking_sets_nothing_up(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("a.example\n")
+        assert run(tmp_path, "sources", "inspect", "a.txt", "--json").object()["format"] == "domains"
+        assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_failing_refresh_without_the_service(still: HallMonitor) -> None:

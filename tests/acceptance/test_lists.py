@@ -85,6 +85,8 @@ class TestRefresh:
         (outcome,) = server.hallmonitor("refresh", "counted", "--json").objects()
         assert outcome.pop("seconds") >= 0
         assert outcome == {
+            "version": 2,
+            "skipped": {},
             "source": "counted",
             "category": "gambling",
             "status": "updated",
@@ -100,12 +102,14 @@ class TestRefresh:
 
     def test_for_people_it_is_a_table_and_plain_lines(self, server: HallMonitor, lists: Path) -> None:
         done = server.hallmonitor("refresh", "starter-games", "starter-social")
-        head, *rows = done.out.splitlines()
+        table, summary = done.out.split("\n\n")
+        head, *rows = table.splitlines()
         assert head.split() == ["source", "category", "status", "rules", "added", "removed", "rejected", "seconds"]
         assert [row.split()[:3] for row in rows] == [
             ["starter-games", "games", "unchanged"],
             ["starter-social", "social", "unchanged"],
         ]
+        assert re.fullmatch(r"2 unchanged; \d+ rules, 0 added, 0 removed\n", summary)
         assert set(done.err.splitlines()) == {"starter-games: unchanged", "starter-social: unchanged"}
         assert "\x1b" not in done.out + done.err, "no colours where nobody sees them"
 
@@ -164,6 +168,9 @@ class TestFailing:
         assert "vanishing" in said
         assert "no such file" in said
         assert "1 of 2" in said
+        assert re.search(
+            r"^vanishing: its last good version, 1, of .* ago with 1 rule, stays$", done.out, re.MULTILINE
+        )
         assert is_sunk(server, "vanishing.example")
 
         status = server.hallmonitor("status", "--json").object()
@@ -189,6 +196,14 @@ class TestFailing:
         server.hallmonitor("refresh", *bad)
         for key, content in bad.items():
             (lists / f"{key}.txt").write_bytes(content)
+        (server.directory / "never.txt").write_text(HTML)
+        add(server, "never", server.directory / "never.txt")
+        assert "\nnever: nothing of it was ever loaded\n" in server.hallmonitor("refresh", "never", expect=1).out
+        status = server.hallmonitor("status", "--json").object()["lists"]
+        assert status["stale"] == ["never"]
+        assert server.api("GET", "/health").json()["lists"] == {"stale": ["never"]}
+        assert 'hallmonitor_source_stale{source="never"} 1' in server.api("GET", "/metrics").body.decode()
+        assert server.api("DELETE", "/sources/never").status == 200
         done = server.hallmonitor("refresh", *bad, "--json", expect=1)
         assert len(done.err.splitlines()) == 1
         for outcome in done.objects():

@@ -118,8 +118,8 @@ def test_help_is_done(arguments: list[str], capsys: Output) -> None:
 def test_every_command_of_the_contract_is_there() -> None:
     contract = {
         "": "serve refresh lookup status check sources categories groups networks exceptions tokens logs",
-        "sources": "list add remove enable disable inspect",
-        "categories": "list",
+        "sources": "list add set remove enable disable inspect history rollback search",
+        "categories": "list add set remove",
         "groups": "list add set block unblock",
         "networks": "list add remove",
         "exceptions": "list add revoke",

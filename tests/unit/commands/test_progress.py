@@ -11,14 +11,23 @@ import pytest
 from blocklists.refresh import Step
 from commands.progress import Progress
 
-STEPS = [("a", "fetching"), ("b", "fetching"), ("a", "storing"), ("a", "updated"), ("b", "failed")]
+STEPS = [
+    Step("a", "fetching"),
+    Step("b", "fetching"),
+    Step("a", "fetching", 1_000_000, 4_000_000),
+    Step("a", "reading", 20_000, 80_000),
+    Step("a", "comparing"),
+    Step("a", "storing", 5_000, 10_000),
+    Step("a", "updated"),
+    Step("b", "failed"),
+]
 Output = pytest.CaptureFixture[str]
 
 
 def go_through(*, quiet: bool = False) -> None:
     with Progress(["a", "b"], quiet=quiet) as progress:
-        for source, name in STEPS:
-            progress.report(Step(source, name))
+        for step in STEPS:
+            progress.report(step)
 
 
 def on_a_terminal(work: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -59,6 +68,22 @@ def test_terminal_shows_a_bar_that_goes_when_it_is_done(monkeypatch: pytest.Monk
     assert "\x1b[2K" in sent  # erases its line
     assert "\x1b[?25h" in sent  # and shows the cursor again
     assert capsys.readouterr().out == ""
+
+
+def test_terminal_shows_how_far_each_step_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop_within(step: Step) -> str:
+        def work() -> None:
+            with Progress(["a", "b"], quiet=False) as progress:
+                progress.report(Step("a", "fetching", 4_000_000, 4_000_000))
+                progress.report(step)
+
+        return on_a_terminal(work, monkeypatch)
+
+    assert "25%" in stop_within(Step("a", "reading", 20_000, 80_000))
+    assert "a: reading" in stop_within(Step("a", "reading", 20_000))
+    assert "20,000 lines" in stop_within(Step("a", "reading", 20_000))
+    assert "1.5 MB" in stop_within(Step("b", "fetching", 1_500_000))
+    assert "0/2" in stop_within(Step("b", "comparing"))
 
 
 def test_terminal_has_its_cursor_back_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
