@@ -1,12 +1,12 @@
 # make run    set up and serve on the embedded default: 127.0.0.1:5353, API on 127.0.0.1:8053
 # make test   set up and run every check and every test; TESTS=tests/unit runs some of them
 # make check  the checks alone: formatting, lint, types, import directions
-# make bench  ours beside Unbound and dnsmasq, as ratios
+# make bench  ours beside Unbound and dnsmasq, as ratios; make bench-lists: the same with five million names
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench lock clean
+.PHONY: run test check bench bench-lists lock clean
 
 run: $(VENV)/.ready
 	$(BIN)/hallmonitor serve
@@ -22,6 +22,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks
+
+bench-lists: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.lists --postgres
 
 # pip installs into the environment from outside, so that Debian's python3-venv isn't needed.
 $(VENV)/bin/python:
