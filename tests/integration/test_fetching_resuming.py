@@ -71,8 +71,8 @@ async def test_server_that_falls_silent_midway_is_resumed() -> None:
         return Reply(part(OLD, asked.start, TAG))
 
     async with hostile(script) as server:
-        assert (await get(server, Limits(idle_seconds=0.05, delays=(0,)))).data == OLD
-    assert starts(server) == [0, HALF]
+        assert (await get(server, Limits(idle_seconds=0.2, delays=(0, 0, 0)))).data == OLD
+    assert 0 < starts(server)[1] <= HALF
 
 
 async def test_part_of_the_part_is_taken_and_the_rest_asked_for() -> None:
@@ -379,15 +379,14 @@ async def test_progress_is_told_from_nothing_to_all(monkeypatch: pytest.MonkeyPa
     assert len(told) > 3
 
 
-async def test_progress_is_not_told_at_every_octet() -> None:
+async def test_progress_is_not_told_at_every_octet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloading, "_PROGRESS_SECONDS", 3600)
     told: list[int] = []
     body = b"x" * 2_000
     parts = [head(200, f"Content-Length: {len(body)}"), *(body[start : start + 10] for start in range(0, 2_000, 10))]
     async with hostile(lambda _: Reply(parts)) as server:
         await get(server, progress=lambda done, _: told.append(done))
-    assert told[0] == 0
-    assert told[-1] == 2_000
-    assert len(told) < 50
+    assert told == [0, 2_000]
 
 
 async def test_progress_without_a_size(tmp_path: Path) -> None:
