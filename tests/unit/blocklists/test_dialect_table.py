@@ -4,6 +4,9 @@ A rule is written as adblock writes it: `a.example` exact, `||a.example^` subtre
 is no rule is told by the reason of its rejection; one that says nothing by nothing at all.
 """
 
+import re
+from pathlib import Path
+
 import pytest
 
 from blocklists.formats import READERS
@@ -669,3 +672,21 @@ def test_no_line_is_there_twice_and_none_without_a_reason() -> None:
     assert len({row[0] for row in NAMES}) == len(NAMES)
     assert all(why.strip() for *_, why in ROWS)
     assert all(why.strip() for *_, why in NAMES)
+
+
+def documented() -> list[tuple[str, str]]:
+    """Return the lines that the documents explain, each with its format."""
+    text = (Path(__file__).parents[3] / "docs" / "lists.md").read_text(encoding="utf-8")
+    found = []
+    list_format = ""
+    for cells in re.findall(r"^\| (`\w+`)? ?\| (`.*?) \| ", text.split("\n## ")[0], re.MULTILINE):
+        list_format = cells[0].strip("`") or list_format
+        found += [(list_format, line.replace("\\|", "|")) for line in re.findall(r"`([^`]+)`", cells[1])]
+    return found
+
+
+def test_every_line_that_the_documents_explain_is_in_the_table() -> None:
+    lines = documented()
+    assert {name for name, _ in lines} == set(TABLES)
+    assert len(lines) > 40
+    assert set(lines) - {row[:2] for row in ROWS} == set()

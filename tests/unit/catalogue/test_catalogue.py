@@ -18,6 +18,15 @@ from storage.sources import MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, Format
 PROTOCOL = [
     "adult", "violence", "weapons", "drugs", "gambling", "hacking", "piracy", "shopping", "politics", "social", "chat",
 ]  # fmt: skip
+# What schools ask of a filter, and the category that holds it.
+ASKED_FOR = {
+    "adult": "adult", "violence": "violence", "weapons": "weapons", "drugs": "drugs", "alcohol": "alcohol-tobacco",
+    "tobacco": "alcohol-tobacco", "gambling": "gambling", "hate": "hate", "self-harm": "self-harm",
+    "hacking": "hacking", "piracy": "piracy", "proxies": "proxies", "bypass": "proxies", "DNS over HTTPS": "doh",
+    "malware": "malware", "phishing": "phishing", "mining": "cryptomining", "social media": "social", "chat": "chat",
+    "dating": "dating", "games": "games", "streaming": "streaming", "shopping": "shopping", "politics": "politics",
+    "advertising": "advertising", "trackers": "trackers", "generative AI": "generative-ai",
+}  # fmt: skip
 # Names that a school can't do without: no starter list may cover one.
 SCHOOL = [
     "accounts.google.com",
@@ -57,6 +66,28 @@ def test_a_category_for_every_word_of_the_protocol() -> None:
     assert {key for key, kind in kinds.items() if kind == "allow"} == {
         "education", "sexual-education", "software-updates", "banking",
     }  # fmt: skip
+
+
+def test_a_category_for_everything_that_schools_ask_for() -> None:
+    keys = {category.key for category in catalogue.categories()}
+    assert len(keys) >= 40
+    assert {word: key for word, key in ASKED_FOR.items() if key not in keys} == {}
+
+
+@pytest.mark.parametrize("category", catalogue.categories(), ids=lambda category: category.key)
+def test_a_category_says_what_it_holds_and_which_clause_it_enforces(category: catalogue.CategoryDefinition) -> None:
+    assert all(text.isascii() and text.strip() == text for text in (category.name, category.description))
+    assert category.name[0].isupper()
+    assert category.description.endswith(".")
+    subject, _, rule = category.clause.partition(": ")
+    assert subject[0].isupper()
+    assert len(rule.split()) >= 3
+
+
+@pytest.mark.parametrize("category", catalogue.categories(), ids=lambda category: category.key)
+def test_something_fills_each_category(category: catalogue.CategoryDefinition) -> None:
+    sourced = {source.category for source in catalogue.sources()}
+    assert category.key in sourced | {starter.category for starter in catalogue.starters()}
 
 
 def test_categories_come_the_most_severe_first() -> None:
@@ -157,6 +188,26 @@ def test_a_source_takes_from_its_publisher_what_it_does_not_say_itself() -> None
     assert by_key["urlhaus"].location == "https://urlhaus.abuse.ch/downloads/hostfile/"
 
 
+def test_a_source_has_the_mirrors_that_its_publisher_names() -> None:
+    by_key = {source.key: source for source in catalogue.sources()}
+    assert by_key["hagezi-pro"].mirrors == (
+        "https://gitlab.com/hagezi/mirror/-/raw/main/dns-blocklists/adblock/pro.txt",
+        "https://cdn.jsdelivr.net/gh/hagezi/dns-blocklists@latest/adblock/pro.txt",
+    )
+    assert by_key["adaway"].mirrors == ("https://adaway.org/hosts.txt",)
+    assert by_key["ut1"].mirrors == ()
+    for source in catalogue.sources():
+        for mirror in source.mirrors:
+            assert checks.text(mirror, limit=checks.MAX_LOCATION, required=True) == mirror
+
+
+def test_the_archive_of_all_that_ut1_has_is_there_beside_its_parts() -> None:
+    [source] = [source for source in catalogue.sources() if source.key == "ut1"]
+    assert source.location == "https://dsi.ut-capitole.fr/blacklists/download/blacklists.tar.gz"
+    assert source.format == "ut1"
+    assert source.key not in catalogue.directories()
+
+
 def test_only_two_categories_have_no_source_but_a_starter() -> None:
     sourced = {source.category for source in catalogue.sources()}
     assert {category.key for category in catalogue.categories()} - sourced == {"politics", "self-harm"}
@@ -186,6 +237,9 @@ def data(tmp_path: Path) -> Path:
         ("catalogue.toml", 'key = "oisd-big"', 'key = "starter-chat"', "source 'starter-chat' is there twice"),
         ("catalogue.toml", 'file = "big"', 'file = "small"', "location 'https://small.oisd.nl' is there twice"),
         ("catalogue.toml", 'category = "mature"', 'category = "knitting"', "there is no category 'knitting'"),
+        ("catalogue.toml", "https://adaway.org/hosts", "http://adaway.org/hosts", "is no https:// location"),
+        ("catalogue.toml", "https://adaway.org/hosts.txt", "https://small.oisd.nl", "oisd.nl' is there twice"),
+        ("catalogue.toml", 'file = "ads", why', 'file = "adult", why', "directory 'adult' is there twice"),
         ("catalogue.toml", 'format = "domains"', 'format = "telegram"', "there is no format 'telegram'"),
         ("catalogue.toml", '"https://phishing.army/d', '"http://phishing.army/d', "is no https:// location"),
         ("catalogue.toml", 'file = "big", ', "", "'https://{}.oisd.nl' is no https:// location"),
