@@ -134,6 +134,11 @@ def cell(value: object) -> str:
     return printable(str(value))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: ``1 rule``, ``1,200 rules``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def printable(text: str) -> str:
     """Return text that a terminal only shows: whatever else would act on it is a question mark."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.context import Context, json_option, pass_context, printable, show_list
+from commands.context import Context, counted, json_option, pass_context, printable, show_list
 from commands.progress import Progress
 from commands.times import age
 from storage import sources
@@ -107,12 +107,11 @@ def totals(outcomes: "Sequence[Outcome]") -> str:
     )
     told = [
         ", ".join(f"{statuses[status]} {status}" for status in ("updated", "unchanged", "failed") if statuses[status]),
-        f"{rules:,} rules, {added:,} added, {removed:,} removed",
+        f"{counted(rules, 'rule')}, {added:,} added, {removed:,} removed",
     ]
     if rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.most_common())
-        lines = "1 line" if rejected.total() == 1 else f"{rejected.total():,} lines"
-        told.append(f"{lines} rejected ({reasons})")
+        told.append(f"{counted(rejected.total(), 'line')} rejected ({reasons})")
     return "; ".join(told)
 
 
@@ -122,6 +121,6 @@ def what_stays(source: Source | None, at: int) -> str:
         return "it was removed"
     if not source.version:
         return "nothing of it was ever loaded"
-    rules = "1 rule" if source.rules == 1 else f"{source.rules:,} rules"
+    rules = counted(source.rules, "rule")
     kept = f"its last good version, {source.version}, of {age(source.last_success_at, at)} with {rules}"
     return f"{kept}, stays" if source.enabled else f"{kept}, is kept; the source is off"

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from admin_api import listings
 from admin_api.presenting import present
 from admin_api.times import format_time
-from commands.context import Context, json_option, pass_context, printable, show_done, show_list, show_one
+from commands.context import Context, counted, json_option, pass_context, printable, show_done, show_list, show_one
 from commands.inspecting import absolute, format_option, inspect_sources, private_option, scope_option, suffix_option
 from commands.times import age, parse_past
 from storage import categories, checks, loading, sources, versions
@@ -191,7 +191,11 @@ def enable_sources(context: Context, keys: tuple[str, ...], *, as_json: bool) ->
     with context.session.change() as change:
         enabled = [sources.enable(change, key) for key in keys]
     for source in enabled:
-        said = f"{source.rules:,} rules loaded" if source.version else f"hallmonitor refresh {source.key} loads it"
+        said = (
+            f"{counted(source.rules, 'rule')} loaded"
+            if source.version
+            else f"hallmonitor refresh {source.key} loads it"
+        )
         show_done(present(source), f"{source.key}: enabled, {said}", as_json=as_json)
 
 
@@ -249,9 +253,10 @@ def roll_back(context: Context, key: str, *, to: int | None, as_json: bool) -> N
 
 def _said(before: Source, source: Source, restored: Version | None) -> str:
     if restored is None or source.version == before.version:
-        return f"nothing to bring back: that version holds the same {source.rules:,} rules as the one in force"
+        return f"nothing to bring back: that version holds the same {counted(source.rules, 'rule')} as the one in force"
+    rules = counted(restored.rules, "rule")
     return (
-        f"version {restored.restored} is back in force, as version {source.version}: {restored.rules:,} rules, "
+        f"version {restored.restored} is back in force, as version {source.version}: {rules}, "
         f"{restored.added:,} back and {restored.removed:,} gone. What its publisher has now stays out until it changes"
     )
 
@@ -278,5 +283,5 @@ def search_sources(context: Context, name: str, *, at: str | None, as_json: bool
 
 def _found(name: str, then: int | None, found: list[dict[str, Any]]) -> str:
     number = len({row["source"] for row in found})
-    lists = "no list" if not number else "1 list" if number == 1 else f"{number} lists"
+    lists = counted(number, "list") if number else "no list"
     return f"{name} is on {lists}" if then is None else f"{name} was on {lists} at {format_time(then)}"

@@ -168,9 +168,7 @@ class TestFailing:
         assert "vanishing" in said
         assert "no such file" in said
         assert "1 of 2" in said
-        assert re.search(
-            r"^vanishing: its last good version, 1, of .* ago with 1 rule, stays$", done.out, re.MULTILINE
-        )
+        assert re.search(r"^vanishing: its last good version, 1, of .* ago with 1 rule, stays$", done.out, re.MULTILINE)
         assert is_sunk(server, "vanishing.example")
 
         status = server.hallmonitor("status", "--json").object()
@@ -284,6 +282,64 @@ class TestSources:
         assert is_sunk(server, "wool.example")
         keys = {category["key"]: category for category in server.hallmonitor("categories", "list", "--json").objects()}
         assert keys["knitting"]["rules"] == 1
+
+
+class TestForPeople:
+    def test_a_look_at_a_list_names_what_is_often_asked_for(self, server: HallMonitor, lists: Path) -> None:
+        path = lists / "often.txt"
+        path.write_text("often.example\n")
+        add(server, "often", path)
+        for number in range(3):
+            dig(server.dns, "asked.often.example", ("A", "AAAA", "TXT")[number])
+        assert len(server.api("GET", "/lookups?name=asked.often.example").json()["items"]) == 3  # it is shipped
+        compared = server.hallmonitor("sources", "inspect", str(path), "--json").object()["compared"]
+        assert compared["top_lookups"] == [{"name": "asked.often.example", "lookups": 3, "rule": "||often.example^"}]
+        event = server.api("GET", "/audit?action=log.search&limit=1").json()["items"][0]
+        assert (event["actor"].partition(":")[0], event["after"]["source"]) == ("cli", "often")
+        assert server.api("DELETE", "/sources/often").status == 200
+
+    def test_a_bad_list_is_taken_back_over_http(self, server: HallMonitor, lists: Path) -> None:
+        path = lists / "taken-back.txt"
+        path.write_text("good.taken-back.example\n")
+        add(server, "taken-back", path)
+        server.hallmonitor("refresh", "taken-back")
+        path.write_text("bad.taken-back.example\n")
+        server.hallmonitor("refresh", "taken-back")
+        assert is_sunk(server, "bad.taken-back.example")
+        reply = server.api("POST", "/sources/taken-back/rollback", {})
+        assert (reply.status, reply.json()["version"]) == (200, 3)
+        assert [is_sunk(server, f"{name}.taken-back.example") for name in ("good", "bad")] == [True, False]
+        (held,) = server.api("GET", "/sources/search?name=www.good.taken-back.example").json()["items"]
+        assert (held["source"], held["version"]) == ("taken-back", 3)
+        numbers = [version["number"] for version in server.api("GET", "/sources/taken-back/versions").json()["items"]]
+        assert numbers == [3, 2, 1]
+
+    def test_an_archive_feeds_many_categories(self, server: HallMonitor, lists: Path) -> None:
+        with tarfile.open(lists / "many.tar.gz", "w:gz") as archive:
+            for directory in ("adult", "games", "own-brew"):
+                data = f"in-{directory}.example\n".encode()
+                member = tarfile.TarInfo(f"blacklists/{directory}/domains")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        add(server, "many", lists / "many.tar.gz", format="ut1")
+        said = server.hallmonitor("sources", "inspect", str(lists / "many.tar.gz")).out
+        assert re.search(r"^adult +adult +1 ", said, re.MULTILINE)
+        server.hallmonitor("refresh", "many")
+        found = {
+            name: server.hallmonitor("sources", "search", f"in-{name}.example", "--json").object()
+            for name in ("adult", "games", "own-brew")
+        }
+        assert {name: (row["directory"], row["category"]) for name, row in found.items()} == {
+            "adult": ("adult", "adult"),
+            "games": ("games", "games"),
+            "own-brew": ("own-brew", "gambling"),
+        }
+        listed = {
+            category["key"]: category for category in server.hallmonitor("categories", "list", "--json").objects()
+        }
+        assert listed["games"]["sources"] == 2
+        assert server.hallmonitor("sources", "remove", "many").out == "many: removed\n"
+        assert server.hallmonitor("sources", "search", "in-adult.example", "--json").out == ""
 
 
 class TestExplain:
