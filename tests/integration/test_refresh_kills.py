@@ -1,0 +1,307 @@
+"""Refreshes that are killed at any moment, or find no room: what is stored and what is in force is one list, whole.
+
+A list alternates between two contents that share most names; whatever is found must be the one or the other.
+"""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from control.publisher import Publisher
+from policy import snapshot as snapshots
+from policy.names import name_of
+from storage import entries, parts, sources
+from storage.database import Database
+from tests.support.dns_client import udp
+from tests.support.fake_upstream import FakeUpstream
+from tests.support.postgres import PostgresServer, fresh_database
+from tests.support.processes import eventually
+from tests.support.server import HallMonitor
+
+SEED = 20261124
+LONGEST_SECONDS = 4.0
+"""A refresh takes less; more is a machine that has other work."""
+COMMON = [f"both-{number}.test" for number in range(22_000)]  # more than are compiled in the command's own process
+CONTENTS = {which: {*COMMON, *(f"{which}-{number}.test" for number in range(3_000))} for which in ("a", "b")}
+ALL = CONTENTS["a"] | CONTENTS["b"]
+
+
+class Lists:
+    """A list, the commands that refresh it, and what has become of it."""
+
+    def __init__(self, server: HallMonitor, database_url: str = "") -> None:
+        self.server = server
+        self.which = "b"
+        """What the list holds now."""
+        self._url = database_url or f"sqlite:///{server.state / 'hallmonitor.db'}"
+        self._path = server.directory / "list.txt"
+        self._moments = random.Random(SEED)
+        self._longest = 0.0
+
+    def add(self) -> None:
+        """Add it, and load its first content."""
+        self.change()
+        self.server.hallmonitor(
+            "sources", "add", "mixed", str(self._path), "--category", "adult", "--format", "domains"
+        )
+        started = time.monotonic()
+        self.server.hallmonitor("refresh", "mixed")
+        self._longest = min(time.monotonic() - started, LONGEST_SECONDS)
+
+    def change(self) -> None:
+        """Let the list hold the other content."""
+        self.which = "b" if self.which == "a" else "a"
+        self._path.write_text("\n".join(sorted(CONTENTS[self.which])) + "\n")
+
+    def write(self, names: Sequence[str]) -> None:
+        self._path.write_text("\n".join(names) + "\n")
+
+    def rest(self) -> None:
+        """Wait for less than a refresh takes."""
+        time.sleep(self._moments.uniform(0.1, self._longest))
+
+    def refresh_killed(self) -> None:
+        """Begin to refresh, and kill that at some moment."""
+        with self.server.running("refresh", "mixed"):
+            self.rest()
+
+    def stored(self) -> str:
+        """Return which content the database holds."""
+        with closing(Database(self._url)) as database, database.reading() as connection:
+            source = sources.get(connection, "mixed")
+            own = {part.id for part in parts.of_source(connection, source.id)}
+            found = {name_of(key) for key, part, _ in entries.iterate(connection) if part in own}
+            assert source.rules == len(found)
+        return which(found)
+
+    def in_force(self) -> str:
+        """Return which content workers go by, from whole files."""
+        with closing(Database(self._url)) as database:
+            last = Publisher(database, self._url, self.server.state / "policy", "students").last()
+        assert last is not None
+        snapshot = snapshots.read(last.path)
+        own = {number for number, source in snapshot.sources.items() if source.key == "mixed"}
+        found = {name for name in ALL if any(match.source in own for match in snapshot.index.match(name))}
+        return which(found)
+
+    def answered(self) -> str:
+        """Return which content clients are answered by. Every query must be answered."""
+        sunk = {name for name in ("both-7.test", "a-7.test", "b-7.test") if self._is_sunk(name)}
+        assert "both-7.test" in sunk
+        [found] = sunk - {"both-7.test"}
+        return found[0]
+
+    def _is_sunk(self, name: str) -> bool:
+        reply = udp(self.server.dns, name)
+        assert reply.rcode() == 0
+        return str(reply.answer[0][0]) == "0.0.0.0"
+
+
+def which(found: set[str]) -> str:
+    return next(which for which, names in CONTENTS.items() if names == found)
+
+
+@contextmanager
+def asking(lists: Lists) -> Iterator[None]:
+    """Ask without a pause meanwhile: always a name that is listed whatever happens."""
+    ended = threading.Event()
+    wrong: list[BaseException | str] = []
+
+    def ask() -> None:
+        try:
+            while not ended.is_set():
+                if not lists._is_sunk("both-7.test"):
+                    wrong.append("it was let through")
+        except BaseException as error:  # noqa: BLE001 - the test's to tell
+            wrong.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def lists(request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream) -> Iterator[Lists]:
+    """Give a list on each kind of database; nothing serves yet."""
+    with as_configured(request) as url:
+        # A session of its own is a process group of its own, to be killed whole.
+        server = HallMonitor(tmp_path / "server", upstreams=[upstream.url], database_url=url, prefix=["setsid"])
+        found = Lists(server, url)
+        found.add()
+        yield found
+        server.close()
+
+
+@contextmanager
+def as_configured(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield ""
+        return
+    postgres: PostgresServer = request.getfixturevalue("postgres_server")
+    with fresh_database(postgres) as url:
+        yield url
+
+
+def loops(lists: Lists, sqlite: int, postgres: int) -> int:
+    return postgres if "postgresql" in lists.server.config.read_text() else sqlite
+
+
+def test_killed_refreshes_leave_one_list_or_the_other(lists: Lists) -> None:
+    seen = set()
+    for _ in range(loops(lists, 12, 4)):
+        lists.change()
+        lists.refresh_killed()
+        seen.add((lists.which, lists.stored(), lists.in_force()))
+    lists.change()
+    lists.server.hallmonitor("refresh", "mixed")
+    assert lists.stored() == lists.in_force() == lists.which
+    assert len({stored for _, stored, _ in seen}) == 2, "each was killed before it had stored anything"
+
+
+def test_killed_refreshes_cost_a_running_service_nothing(lists: Lists) -> None:
+    lists.server.start()
+    with asking(lists):
+        for _ in range(loops(lists, 6, 2)):
+            lists.change()
+            lists.refresh_killed()
+            assert lists.stored() in CONTENTS
+            assert lists.in_force() in CONTENTS
+    # What a killed refresh has stored is in force without anybody's asking.
+    eventually(lambda: lists.in_force() == lists.answered() == lists.stored(), 30)
+    lists.change()
+    lists.server.hallmonitor("refresh", "mixed")
+    assert lists.answered() == lists.stored() == lists.in_force() == lists.which
+
+
+def test_service_that_is_killed_with_all_its_processes_starts_by_one_list_or_the_other(lists: Lists) -> None:
+    lists.server.start()
+    for _ in range(loops(lists, 3, 1)):
+        lists.change()
+        with lists.server.running("refresh", "mixed") as refreshing:
+            lists.rest()
+            os.killpg(lists.server.supervisor_pid, signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):
+                refreshing.wait(lists._moments.uniform(0, 2))
+        assert lists.stored() in CONTENTS
+        assert lists.in_force() in CONTENTS
+        eventually(lambda: not lists.server.pids())
+        lists.server.start()
+        assert lists.answered() in CONTENTS
+        eventually(lambda: lists.answered() == lists.in_force() == lists.stored(), 30)
+    lists.change()
+    lists.server.hallmonitor("refresh", "mixed")
+    assert lists.answered() == lists.stored() == lists.in_force() == lists.which
+
+
+# No room.
+
+LONG = [f"more-{number}.test" for number in range(60_000)]
+
+
+def fails(lists: Lists) -> str:
+    """Refresh, which must fail, and return the one line that says why."""
+    done = lists.server.hallmonitor("refresh", "mixed", "--force", expect=1)
+    [said] = [line for line in done.err.splitlines() if line.startswith("hallmonitor: ")]
+    assert "Traceback" not in done.err
+    return said
+
+
+@pytest.fixture
+def sqlite_lists(tmp_path: Path) -> Iterator[Lists]:
+    server = HallMonitor(tmp_path / "server")
+    yield Lists(server)
+    server.close()
+
+
+def test_database_that_cannot_grow_keeps_the_last_list(sqlite_lists: Lists) -> None:
+    """A limit of the size of files stands for a full disk."""
+    lists = sqlite_lists
+    lists.add()
+    lists.write(LONG)
+    largest = max(path.stat().st_size for path in lists.server.state.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 200_000, hard))
+    try:
+        said = fails(lists)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "can't be used: disk I/O error" in said
+    assert lists.stored() == lists.in_force() == "a"
+    lists.change()
+    lists.server.hallmonitor("refresh", "mixed")
+    assert lists.stored() == lists.in_force() == "b"
+
+
+@contextmanager
+def disk_at(place: Path) -> Iterator[None]:
+    """Mount a disk of its own, where we may."""
+    place.mkdir(parents=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@contextmanager
+def filled(place: Path, *, but: int) -> Iterator[None]:
+    """Fill the disk but for some octets."""
+    room = os.statvfs(place)
+    ballast = place / "ballast"
+    ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - but))
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+def test_full_disk_keeps_the_last_list(sqlite_lists: Lists) -> None:
+    lists = sqlite_lists
+    with disk_at(lists.server.state):
+        lists.add()
+        lists.write(LONG)
+        with filled(lists.server.state, but=400_000):
+            assert "can't be used: database or disk is full" in fails(lists)
+            assert lists.stored() == lists.in_force() == "a"
+        lists.change()
+        lists.server.hallmonitor("refresh", "mixed")
+        assert lists.stored() == lists.in_force() == "b"
+
+
+@pytest.mark.postgres
+def test_full_disk_while_it_compiles_keeps_the_last_list(tmp_path: Path, postgres_url: str) -> None:
+    """The database has room of its own."""
+    server = HallMonitor(tmp_path / "server", database_url=postgres_url)
+    lists = Lists(server, postgres_url)
+    with disk_at(server.state):
+        lists.add()
+        lists.write(LONG)
+        with filled(server.state, but=200_000):
+            assert fails(lists) == "hallmonitor: the index could not be compiled: No space left on device"
+            assert lists.in_force() == "a"
+        lists.change()
+        server.hallmonitor("refresh", "mixed", "--force")  # it shrinks
+        assert lists.stored() == lists.in_force() == "b"
+        server.close()
