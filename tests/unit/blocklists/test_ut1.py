@@ -1,5 +1,7 @@
 """UT1's archives: what becomes of each directory, and of each of its files."""
 
+import io
+import tarfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from blocklists import catalogue
 from blocklists.errors import NotAListError
 from blocklists.listing import Parsed, Reason, Rejection
+from blocklists.unpacking import members as unpacked
 from blocklists.ut1 import MAX_DIRECTORIES, ArchivePart, is_ut1, read_archive
 from policy.rules import Rule, Scope, Traits
 
@@ -131,6 +134,29 @@ def test_directory_comes_once_it_is_whole_though_its_files_come_between_others()
     assert [(part.name, [file.file for file in part.files]) for part in found] == [
         ("b", ["b/domains", "b/urls"]),
         ("a", ["a/domains", "a/urls"]),
+    ]
+
+
+def test_links_of_a_packed_archive_are_not_followed() -> None:
+    """UT1's own has some: each names a directory that is there anyway."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, text in (("blacklists/adult/domains", b"a.example"), ("blacklists/games/domains", b"g.example")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text))
+        for kind, name, target in (
+            (tarfile.SYMTYPE, "blacklists/porn", "adult"),
+            (tarfile.SYMTYPE, "blacklists/novelty/domains", "../adult/domains"),
+            (tarfile.LNKTYPE, "blacklists/other/domains", "blacklists/adult/domains"),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            archive.addfile(link)
+    found = read_archive(lambda: unpacked(packed.getvalue(), 1 << 20))
+    assert [(part.name, part.category, len(list(part))) for part in found] == [
+        ("adult", "adult", 1),
+        ("games", "games", 1),
     ]
 
 
