@@ -14,6 +14,7 @@ Knows nothing of groups or exceptions: what a match means is `policy.decide`'s.
 
 import json
 import mmap
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ class Index:
         must know that these bytes are whole: `open` sees to it.
         """
         self._data = data
+        self._file: tuple[int, ...] = ()
         head, start = read_head(data)
         try:
             self.names: int = head["names"]
@@ -93,12 +95,22 @@ class Index:
         Without `verify` it only tells whether the file looks like an index: no name may be looked up then.
         """
         with path.open("rb") as file:
-            if path.stat().st_size < START.size:
+            status = os.fstat(file.fileno())
+            if status.st_size < START.size:
                 raise CorruptIndexError("the index is empty")
             data = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
         if verify:
             _verify(data)
-        return cls(data)
+        index = cls(data)
+        index._file = _identity(status)
+        return index
+
+    def is_of(self, path: Path) -> bool:
+        """Tell whether this was opened from the file that is there now, which was not written to since.
+
+        Raises `OSError`.
+        """
+        return self._file == _identity(path.stat())
 
     def match(self, name: str) -> list[Match]:
         """Return the rules that cover a name in normal form, whatever they do; parents' rules first."""
@@ -158,6 +170,11 @@ def _covering(listing: Iterator[tuple[int, Traits]]) -> Covering:
     for source, traits in listing:
         sources.setdefault(traits, []).append(source)
     return tuple((traits, tuple(numbers)) for traits, numbers in sources.items())
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    # The number of a file that is mapped is given to no other.
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _verify(data: memoryview) -> None:

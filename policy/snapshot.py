@@ -185,10 +185,12 @@ def from_document(document: Mapping[str, Any], index: Index) -> Snapshot:
     )
 
 
-def read(path: Path) -> Snapshot:
-    """Return the snapshot of a document's file, its index mapped.
+def read(path: Path, last: Snapshot | None = None) -> Snapshot:
+    """Return the snapshot of a document's file, its index mapped; that of the last snapshot, where it is the same.
 
     Raises `OSError`, `policy.index.CorruptIndexError`, or `ValueError`, `KeyError`, `TypeError` for a damaged document.
     """
     document = json.loads(path.read_text())
-    return from_document(document, Index.open(path.parent / document["index"]))
+    place = path.parent / document["index"]
+    index = last.index if last and last.index.is_of(place) else Index.open(place)
+    return from_document(document, index)

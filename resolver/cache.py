@@ -24,6 +24,13 @@ class Bounded(OrderedDict[Key, Value]):
         if len(self) > self.limit:
             self.popitem(last=False)
 
+    def drop(self, count: int) -> int:
+        """Drop so many entries, or all; return how many that was."""
+        dropped = min(count, len(self))
+        for _ in range(dropped):
+            self.popitem()
+        return dropped
+
 
 class Kept(NamedTuple):
     """An upstream's answer in the cache that all clients share."""

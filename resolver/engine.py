@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import islice
 from typing import Any, NamedTuple
 
 from policy.decide import ALLOWED, Verdict, decide
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 CLIENTS_REMEMBERED = 65_536
 FOREVER = 1e9  # seconds: as long as the policy stands
+LET_GO_AT_ONCE = 1_000  # entries: 1 ms
 NO_KEY: Key = (b"", False, False)
 LONGEST_KEPT_QUERY = 300  # octets: longer ones carry options that will not come again
 UDP, TCP = "udp", "tcp"
@@ -100,12 +102,10 @@ class Engine:
         self.forwarder = Forwarder(settings.upstream, self._answered)
         self.outbox: list[tuple[Send, bytes, object]] = []
         """Replies whose records are pending: how to send, the reply, where to."""
-        self.clients: dict[str, Bounded[str, Client]] = {
-            transport: Bounded(CLIENTS_REMEMBERED) for transport in (UDP, TCP)
-        }
         self.lookups = 0
         self._settings = settings
-        self._scopes: dict[tuple[Any, ...], Scope] = {}
+        self._forgotten: list[Bounded[Any, Any]] = []
+        self._remember_nothing()
         self._cache: Bounded[Key, Kept] = Bounded(settings.cache.entries)
         self._flush_is_due = False
         journal.on_new_segment = self.forget_numbers
@@ -303,6 +303,11 @@ class Engine:
 
     # Clients and policy.
 
+    def recent(self, count: int) -> list[bytes]:
+        """Return about so many queries that were answered last, without their IDs; `name_asked` reads one."""
+        each = count // max(len(self._scopes), 1)
+        return [octets for scope in self._scopes.values() for octets in islice(reversed(scope.finished), each)]
+
     def adopt(self, snapshot: Snapshot) -> None:
         """Answer by another policy from now on."""
         self.snapshot = snapshot
@@ -310,9 +315,24 @@ class Engine:
 
     def forget_numbers(self) -> None:
         """Forget clients and finished replies: their scopes or their numbers in the journal are void."""
-        for clients in self.clients.values():
-            clients.clear()
-        self._scopes.clear()
+        self._forgotten += self.clients.values()
+        self._forgotten += (scope.finished for scope in self._scopes.values())
+        self._remember_nothing()
+
+    def _remember_nothing(self) -> None:
+        self.clients: dict[str, Bounded[str, Client]] = {
+            transport: Bounded(CLIENTS_REMEMBERED) for transport in (UDP, TCP)
+        }
+        self._scopes: dict[tuple[Any, ...], Scope] = {}
+
+    def let_go(self) -> None:
+        """Free some of what is forgotten, to be called now and then: all at once would hold up every answer."""
+        left = LET_GO_AT_ONCE
+        while left and self._forgotten:
+            memory = self._forgotten[-1]
+            left -= memory.drop(left)
+            if not memory:
+                self._forgotten.pop()
 
     def _client(self, lookup: Lookup) -> Client:
         """Return the client of a lookup; it is looked up each time, since a new segment voids its number."""
@@ -337,6 +357,11 @@ class Engine:
             finished: Bounded[bytes, Finished] = Bounded(self._settings.cache.entries)
             scope = self._scopes[key] = Scope(self.snapshot.scope_of(address), allowed, finished)
         return scope
+
+
+def name_asked(octets: bytes) -> str:
+    """Return the name that a query asks for, one that was answered and whose ID is cut off."""
+    return wire.read_query(b"\0\0" + octets).name
 
 
 def _key_of(query: Query) -> Key:

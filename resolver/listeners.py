@@ -202,6 +202,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
         self._listener.leave(self, self._peer)
+        if self._transport is not None:
+            _release(self._transport)
         self._transport = None
 
     def end(self) -> None:
@@ -209,3 +211,10 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             with suppress(OSError):
                 self._transport.close()
+
+
+def _release(transport: asyncio.Transport) -> None:
+    """Take from a closed transport its own methods: it holds itself by them, and nobody looks for that (`garbage`)."""
+    held = vars(transport)
+    for name in [name for name, value in held.items() if getattr(value, "__self__", None) is transport]:
+        del held[name]

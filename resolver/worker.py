@@ -7,7 +7,6 @@ supervisor's restart costs no answer; it leaves as soon as another supervisor ta
 
 import asyncio
 import fcntl
-import gc
 import json
 import logging
 import os
@@ -20,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from policy import snapshot as snapshots
+from policy.snapshot import Snapshot
 from querylog.journal import JournalWriter
-from resolver.engine import Engine
+from resolver.engine import Engine, name_asked
+from resolver.garbage import Garbage
 from resolver.listeners import TcpListener, UdpListener, local_endpoints
 from settings import from_document
 
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
 BEAT_SECONDS = 1.0
 ORPHAN_SECONDS = 10.0
+WARMING = 1_000
+"""Recent queries that a new index is asked: of 2,000 expressions, the first 100 take 0.5 ms each, later ones 0.02."""
+SWITCH_SECONDS = 0.0005
+"""How long a thread that makes a policy ready may hold the interpreter, each time that the loop lets go of it."""
 LONGEST_LINE = 16 << 20
 ROLE_LOCK = "serving.lock"
 """Each worker holds it shared; a supervisor that takes over waits for it, and holds it while it starts its own."""
@@ -83,10 +88,8 @@ class Worker:
         for listener in self._tcp:
             await listener.start()
         self._expiry = self._engine.snapshot.next_expiry(_now())
-        # What has been loaded stays: the collector need not walk it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        self._garbage = Garbage(time.monotonic())
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._say(event="serving", policy=self._engine.snapshot.version)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
@@ -96,7 +99,7 @@ class Worker:
             if message["do"] == "stop":
                 self._stopping.set()
                 return
-            self._adopt(Path(message["path"]))
+            await self._adopt(Path(message["path"]))
         await self._outlive_supervisor()
 
     async def _next_line(self, reader: asyncio.StreamReader) -> bytes:
@@ -105,9 +108,11 @@ class Worker:
         except OSError:
             return b""
 
-    def _adopt(self, path: Path) -> None:
+    async def _adopt(self, path: Path) -> None:
+        """Bring a policy into force. It is made ready in a thread, which takes a while: answers go on meanwhile."""
+        engine = self._engine
         try:
-            snapshot = snapshots.read(path)
+            snapshot = await asyncio.to_thread(_made_ready, path, engine.snapshot, engine.recent(WARMING))
         except Exception:
             log.exception("the policy at %s can't be read; the last one stays in force", path)
         else:
@@ -127,11 +132,13 @@ class Worker:
         """Do what is due: exceptions that end, the disk, idle connections, a sign of life."""
         loop = asyncio.get_running_loop()
         next_sync = next_beat = time.monotonic()
+        lookups = 0
         while True:
             await asyncio.sleep(TICK_SECONDS)
             if self._expiry and _now() >= self._expiry:
                 self._engine.forget_numbers()
                 self._expiry = self._engine.snapshot.next_expiry(_now())
+            self._engine.let_go()
             now = time.monotonic()
             if now >= next_sync:
                 next_sync = now + self._settings.querylog.sync_interval_ms / 1000
@@ -139,6 +146,8 @@ class Worker:
             if now >= next_beat:
                 next_beat = now + BEAT_SECONDS
                 self._beat()
+                self._garbage.look(now, self._engine.lookups - lookups)
+                lookups = self._engine.lookups
                 for listener in self._tcp:
                     listener.drop_idle()
 
@@ -174,6 +183,15 @@ class Worker:
         self._engine.forwarder.close()
         self._journal.close()
         self._writer.close()
+
+
+def _made_ready(path: Path, last: Snapshot, asked: list[bytes]) -> Snapshot:
+    """Read a policy. A new index is asked what clients ask, before they do: its automata learn while they match."""
+    snapshot = snapshots.read(path, last)
+    if snapshot.index is not last.index:
+        for octets in asked:
+            snapshot.index.match(name_asked(octets))
+    return snapshot
 
 
 def _now() -> int:

@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.swapping [--names N] [--expressions N] [--swaps N] [--rate N] [--cached N]
 
-One worker as the supervisor runs it, pinned to the first CPU; dnsperf and the upstream on the last. Before each swap the
-worker has answered, and remembers, a hundred thousand questions; dnsperf then asks at a steady rate, nine of ten times
-what was asked before and one of ten times something new. The swap comes in the middle. Runs without one come first:
-what is late in them is the machine's doing.
+One worker as the supervisor runs it, pinned to the first CPU; dnsperf and the upstream on the last. Before each swap
+the worker has answered, and remembers, a hundred thousand questions; dnsperf then asks at a steady rate, nine of ten
+times what was asked before and one of ten times something new. The swap comes in the middle. Runs without one come
+first: what is late in them is the machine's doing.
 """
 
 import argparse
@@ -69,11 +69,14 @@ class Load:
             *(*pinned(CLIENT_CPU), "dnsperf", "-s", address[0], "-p", str(address[1]), "-d", str(queries), "-v"),
             *("-Q", str(rate), "-l", f"{seconds:g}", "-c", str(CLIENTS), "-q", str(OUTSTANDING), "-T", "1"),
         ]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._output = queries.with_suffix(".out")  # a pipe that nobody reads meanwhile would stop it
+        with self._output.open("wb") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
 
     def result(self) -> Latencies:
         """Wait for its end and return what was measured. Raises `BadRunError`."""
-        report, _ = self._process.communicate()
+        self._process.wait()
+        report = self._output.read_text()
         sent = re.search(r"Queries sent:\s+(\d+)", report)
         if self._process.returncode or sent is None:
             raise BadRunError(f"dnsperf failed: {report[-500:]}")

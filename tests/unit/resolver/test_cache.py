@@ -29,3 +29,10 @@ def test_it_never_grows_past_its_limit() -> None:
     for number in range(1000):
         kept.keep(number % 150, number)
         assert len(kept) <= 100
+
+
+def test_so_many_are_dropped_or_all() -> None:
+    kept: Bounded[int, int] = Bounded(10)
+    for number in range(5):
+        kept.keep(number, number)
+    assert [kept.drop(3), len(kept), kept.drop(3), len(kept), kept.drop(3)] == [3, 2, 2, 0, 0]
