@@ -167,7 +167,7 @@ class Publisher:
         seen = self._seen
         if seen is not None and self.is_intact():
             return seen[0]
-        for found in self._documents():
+        for found in (*self._documents(), *([seen[0]] if seen else [])):
             if found.database == self._database.name and self._is_whole(found.index):
                 return found
         raise NoIndexError("there is no index on disk yet")
@@ -219,7 +219,9 @@ class Publisher:
         return opened[1]
 
     def _is_current(self, found: Published) -> bool:
-        return os.path.realpath(self._directory / CURRENT) == os.path.realpath(found.path)
+        """Tell whether a document is the one that `current` names, and can be read."""
+        current = os.path.realpath(self._directory / CURRENT)
+        return current == os.path.realpath(found.path) and self._read(found.path) == found
 
     def _marks(self, published: Published) -> object:
         """Return what changes with the files that are in force. Equals nothing where one is not there."""
