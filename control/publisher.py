@@ -67,8 +67,8 @@ class Publisher:
         """What was in force here at last, and the marks of its files."""
         self._known: dict[object, Published] = {}
         """Documents by the marks of their files: reading thousands of exceptions takes its time."""
-        self._opened: tuple[object, Index] | None = None
-        """The index that was read whole at last, and its file's mark."""
+        self._opened: Index | None = None
+        """The index that was read whole at last."""
 
     def publish(self) -> Published:
         """Bring the document in force to what the database holds now; does nothing where it is so already.
@@ -95,11 +95,11 @@ class Publisher:
             if self._is_compiled():
                 return
             entries_version = self._compiler.compile(place)
+            if not self._is_whole(place):
+                raise PublishError("the index could not be compiled: what was written can't be read")
+            index = self._directory / f"index-{entries_version}-{secrets.token_hex(4)}"
             with self._turn():
-                index = self._directory / f"index-{entries_version}-{secrets.token_hex(4)}"
                 place.rename(index)
-                if not self._is_whole(index):
-                    raise PublishError("the index that was compiled can't be read")
                 self._put_in_force(index, entries_version)
 
     def stop(self) -> None:
@@ -213,10 +213,10 @@ class Publisher:
 
     def _open(self, path: Path) -> Index:
         """Return an index, which is read whole when it is first opened. Raises `CorruptIndexError`, `OSError`."""
-        opened, mark = self._opened, _mark(path)
-        if opened is None or opened[0] != mark:
-            self._opened = opened = mark, Index.open(path, verify=True)
-        return opened[1]
+        opened = self._opened
+        if opened is None or not opened.is_of(path):
+            self._opened = opened = Index.open(path)
+        return opened
 
     def _is_current(self, found: Published) -> bool:
         """Tell whether a document is the one that `current` names, and can be read."""
