@@ -82,7 +82,7 @@ def _ours(
         figures += lists_report.of_refreshes(server.refreshes(), dataset.names)
         if postgres:
             figures += _on_postgres(directory, upstream, dataset)
-        found = examine(server, dataset)
+        found = examine(server, dataset, upstream)
         figures += lists_report.of_service(server.worker_memory(directory), found.reloads[0])
     return figures, found
 
@@ -109,7 +109,7 @@ def _peers(directory: Path, upstream: Address, dataset: Dataset) -> Iterator[Exa
             print(f"{kind.name} needs {needs / 1e9:.1f} GB for so many names: left out")
         else:
             with contextlib.closing(kind(directory, upstream, dataset)) as server:
-                yield examine(server, dataset)
+                yield examine(server, dataset, upstream)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,9 @@ class HallMonitorFilter(Filter):
         """Run `hallmonitor refresh` for the lists of the benchmark and return what it took."""
         began = time.monotonic()
         with self._server.running("refresh", *self._keys, "--json") as process:
-            return memory.cost_of(process, began)
+            cost = memory.cost_of(process, began)
+        print(f"{self.name}: refreshed in {cost.seconds:.1f} s, {cost.cpu_seconds:.1f} s of CPU", flush=True)
+        return cost
 
     def start(self) -> None:
         """Serve what the refresh has left on disk."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
+from typing import Self
 
 import dns.message
 import dns.rcode
@@ -39,8 +40,8 @@ class Watch:
     """What a prober saw."""
 
     sent: int = 0
-    latencies: list[float] = field(default_factory=list)
-    """Milliseconds of every answer that came in time."""
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """For each that came in time: how many milliseconds it took, and how many seconds after the change it was asked."""
     lost: int = 0
     """Queries without an answer in time."""
     wrong: int = 0
@@ -53,12 +54,12 @@ class Watch:
     @property
     def latest_ms(self) -> float:
         """Return the slowest answer that came in time."""
-        return max(self.latencies, default=0.0)
+        return max(self.answers, default=(0.0, 0.0))[0]
 
     @property
     def late(self) -> int:
         """Return how many answers came after `LATE_MS`."""
-        return sum(latency > LATE_MS for latency in self.latencies)
+        return sum(latency > LATE_MS for latency, _ in self.answers)
 
 
 class Prober(threading.Thread):
@@ -76,15 +77,22 @@ class Prober(threading.Thread):
         self._listed = [_wire(name) for name in chance.sample(listed, len(listed))]
         self._others = [_wire(name) for name in others]
         self._new = new
-        self._changed_at = 0
+        self._changed_at = time.time_ns()
+        self._is_changing = False
         self._done = threading.Event()
         self._waiting: dict[int, tuple[int, int]] = {}  # by ID: when it was sent, and what it asks for
         self._arrivals: list[int] = []
         self._watch = Watch()
 
+    @classmethod
+    def idle(cls, server: Address, names: Sequence[str]) -> Self:
+        """Return one for a server whose list doesn't change."""
+        return cls(server, names, names, "never.new.example")
+
     def mark(self) -> None:
-        """Note that the change begins now."""
+        """Note that the change begins now: call it once things have begun."""
         self._changed_at = time.time_ns()
+        self._is_changing = True
 
     def finish(self) -> Watch:
         """Stop asking, wait for what is still to come, and return what was seen."""
@@ -152,11 +160,11 @@ class Prober(threading.Thread):
         if latency > PATIENCE_SECONDS * 1000:
             self._watch.lost += 1
             return
-        self._watch.latencies.append(latency)
+        self._watch.answers.append((latency, (sent_at - self._changed_at) / _NANOSECONDS))
         blocked = data[3] & 0x0F == dns.rcode.NXDOMAIN
         if kind != _NEW:
             self._watch.wrong += blocked != (kind == _NAMED)
-        elif blocked and self._changed_at and not self.is_new_blocked.is_set():
+        elif blocked and self._is_changing and not self.is_new_blocked.is_set():
             self._watch.in_force_seconds = (arrived_at - self._changed_at) / _NANOSECONDS
             self.is_new_blocked.set()
 
