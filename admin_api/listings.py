@@ -6,13 +6,10 @@ today.
 
 from typing import Any
 
-import re2
 from sqlalchemy import Connection
 
 from admin_api.times import format_time
-from policy.index import pattern_options
-from policy.names import is_within
-from policy.rules import Rule, Scope
+from policy.index import covers
 from storage import entries, parts, sources, versions
 
 
@@ -54,14 +51,3 @@ def unknown_at(connection: Connection, at: int) -> list[str]:
         if oldest is not None and oldest.number > 1 and oldest.at > at:
             found.append(source.key)
     return found
-
-
-def covers(rule: Rule, name: str) -> bool:
-    """Tell whether a rule speaks about a name in normal form, for some type of query at least."""
-    if any(is_within(name, subtree) for subtree in rule.traits.unless):
-        return False
-    if rule.pattern:
-        return re2.search(rule.name, name, pattern_options()) is not None
-    if rule.traits.scope is Scope.EXACT:
-        return rule.name == name
-    return is_within(name, rule.name) and (rule.traits.scope is Scope.SUBTREE or rule.name != name)

@@ -187,7 +187,7 @@ def _groups(directory: Traversable) -> Iterator[dict[str, Any]]:
 def _sources(directory: Traversable) -> Iterator[dict[str, Any]]:
     """Give each publisher's sources, with what the publisher says for all of them."""
     for publisher in _tables(directory, "catalogue.toml", "publisher"):
-        shared = {key: value for key, value in publisher.items() if key not in {"name", "sources", "skipped"}}
+        shared = {key: value for key, value in publisher.items() if key not in {"name", "sources", "filed", "skipped"}}
         for source in publisher["sources"]:
             file = source.get("file", "{}")
             own = {key: value for key, value in source.items() if key != "file"}
@@ -203,7 +203,7 @@ def _directories(directory: Traversable) -> Iterator[dict[str, Any]]:
     for publisher in _tables(directory, "catalogue.toml", "publisher"):
         if publisher["format"] != UT1:
             continue
-        for source in publisher["sources"]:
+        for source in (*publisher["sources"], *publisher.get("filed", ())):
             if "file" in source:
                 yield {"name": source["file"], "category": source["category"], "skipped": ""}
         for skipped in publisher.get("skipped", ()):

@@ -7,12 +7,11 @@ than before. Pure: is told what was there and what is coming.
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-import re2
-
 from blocklists.errors import ListError
 from policy.decide import blocked_among
-from policy.index import pattern_options
-from policy.rules import Rule, Scope
+from policy.index import covers
+from policy.names import lineage
+from policy.rules import Rule
 from settings import Settings
 
 # What devices ask for to find out whether they have a network and what time it is. Who blocks these takes whole
@@ -65,27 +64,13 @@ class Canaries:
     def watch(self, rules: Iterable[Rule], category: str) -> Iterator[Rule]:
         """Yield the rules of one category of a list. Raises `CanaryError` at their end if they block a canary."""
         names = self._names if category in FOR_RESOLVERS else self._names + self._resolvers
-        above = {parent for name in names for parent in _with_parents(name)}
+        above = {parent for name in names for parent in lineage(name)}
         about: list[Rule] = []
         for rule in rules:
             if rule.name in above or rule.pattern:
                 about.append(rule)
             yield rule
         for name in names:
-            blocking = blocked_among([rule for rule in about if _covers(rule, name)], name)
+            blocking = blocked_among([rule for rule in about if covers(rule, name)])
             if blocking is not None:
                 raise CanaryError(f"it would block {name} by {blocking}, and that must never be blocked")
-
-
-def _with_parents(name: str) -> list[str]:
-    labels = name.split(".")
-    return [".".join(labels[position:]) for position in range(len(labels))]
-
-
-def _covers(rule: Rule, name: str) -> bool:
-    if rule.pattern:
-        return re2.search(rule.name, name, pattern_options()) is not None
-    at_apex = rule.name == name
-    if rule.traits.scope is Scope.SUBTREE:
-        return at_apex or name.endswith("." + rule.name)
-    return at_apex if rule.traits.scope is Scope.EXACT else name.endswith("." + rule.name)

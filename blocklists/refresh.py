@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,7 +207,7 @@ class _Refreshing:
         lines = None if content.format == UT1 else fetched.data.count(b"\n") + 1
         for part in content.parts:
             category = part.category or source.category
-            skipped = part.skipped or ("" if category in kinds else f"there is no category {category!r}")
+            skipped = part.skipped or _unfit(category, kinds, kinds[source.category])
             if skipped:
                 outcome.skipped[part.name] = skipped
                 continue
@@ -233,6 +233,20 @@ class _Refreshing:
                 yield item.rule
             else:
                 outcome.rejected[str(item.reason)] += 1
+
+
+def _unfit(category: str, kinds: Mapping[str, str], wanted: str) -> str:
+    """Return why a directory of an archive isn't taken; empty where it is.
+
+    An archive is for blocking or for letting through, as its source's own category says: who adds one to block
+    categories doesn't mean to open, by another of its directories, names in all of them.
+    """
+    if category not in kinds:
+        return f"there is no category {category!r}"
+    if kinds[category] != wanted:
+        meant = "letting through" if wanted == Kind.BLOCK else "blocking"
+        return f"for {meant}: add the archive once more, under {category}, to use it"
+    return ""
 
 
 def _seen(fetched: Fetched) -> Seen:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from admin_api.listings import covers
 from blocklists.errors import ListError
 from blocklists.guards import CanaryError, check_size
 from blocklists.listing import Parsed
@@ -15,6 +14,8 @@ from commands.context import Context
 from control.errors import ControlError
 from control.session import Session
 from policy.decide import blocked_among
+from policy.index import covers
+from policy.names import lineage
 from policy.rules import Rule
 from querylog.errors import QuerylogError
 from querylog.times import DAY, format_time
@@ -123,7 +124,7 @@ class _Reading:
         with session.database.reading() as connection:
             self._kinds = {category.key: category.kind for category in categories.list_all(connection)}
         names = {*concerned.asked, *(exception.domain for exception in concerned.exceptions)}
-        self._above = {parent for name in names for parent in _with_parents(name)}
+        self._above = {parent for name in names for parent in lineage(name)}
         self._about: list[tuple[bool, list[Rule]]] = []
         """By part: whether it blocks, and its rules that may be about somebody concerned."""
 
@@ -159,13 +160,7 @@ class _Reading:
         """Return the rule by which the list would act on a name; None: it would not."""
         for blocks, about in self._about:
             covering = [rule for rule in about if covers(rule, name)]
-            rule = blocked_among(covering, name) if blocks else next(iter(covering), None)
+            rule = blocked_among(covering) if blocks else next(iter(covering), None)
             if rule is not None:
                 return rule
         return None
-
-
-def _with_parents(name: str) -> Iterator[str]:
-    while name:
-        yield name
-        name = name.partition(".")[2]

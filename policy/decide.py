@@ -45,12 +45,9 @@ def decide(snapshot: Snapshot, scope: ClientScope, name: str, qtype: str, now: i
     return _by_lists(snapshot, scope, [match for match in matches if _applies(match.rule.traits, name, qtype)])
 
 
-def blocked_among(rules: list[Rule], name: str) -> Rule | None:
-    """Return the rule by which a list alone blocks a name, for whatever type; None: it doesn't.
-
-    All of the rules cover the name, and are of one category.
-    """
-    matches = [Match(rule, 0) for rule in rules if not _spares(rule.traits, name)]
+def blocked_among(rules: list[Rule]) -> Rule | None:
+    """Return the rule by which a list alone blocks a name that its rules cover, for whatever type; None: it doesn't."""
+    matches = [Match(rule, 0) for rule in rules]
     blocks = [match for match in matches if match.rule.traits.action is Action.BLOCK]
     allows = [match for match in matches if match.rule.traits.action is Action.ALLOW and not match.rule.traits.types]
     if not blocks or _overriding(allows, blocks):
@@ -109,8 +106,4 @@ def _applies(traits: Traits, name: str, qtype: str) -> bool:
         others = traits.types[0].startswith("~")
         if (f"~{qtype}" in traits.types) if others else (qtype not in traits.types):
             return False
-    return not _spares(traits, name)
-
-
-def _spares(traits: Traits, name: str) -> bool:
-    return any(is_within(name, subtree) for subtree in traits.unless)
+    return not any(is_within(name, subtree) for subtree in traits.unless)

@@ -25,7 +25,7 @@ from zlib import crc32
 import marisa_trie
 import re2
 
-from policy.names import key_of
+from policy.names import is_within, key_of
 from policy.rules import Action, Rule, Scope, Traits
 
 MAGIC = b"HMI2"
@@ -182,6 +182,17 @@ def _verify(data: memoryview) -> None:
         raise CorruptIndexError("the index is cut short")
     if crc32(data[START.size :]) != START.unpack_from(data)[1]:
         raise CorruptIndexError("the index's checksum is wrong")
+
+
+def covers(rule: Rule, name: str) -> bool:
+    """Tell whether a rule speaks about a name in normal form, for some type of query at least."""
+    if any(is_within(name, subtree) for subtree in rule.traits.unless):
+        return False
+    if rule.pattern:
+        return re2.search(rule.name, name, pattern_options()) is not None
+    if rule.traits.scope is Scope.EXACT:
+        return rule.name == name
+    return is_within(name, rule.name) and (rule.traits.scope is Scope.SUBTREE or rule.name != name)
 
 
 def read_head(data: memoryview) -> tuple[dict[str, Any], int]:

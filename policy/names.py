@@ -6,6 +6,7 @@ subtree exactly when the subtree's key is a prefix of its own.
 """
 
 import re
+from collections.abc import Iterator
 
 import idna
 
@@ -70,6 +71,13 @@ def key_of(name: str) -> str:
 def name_of(key: str) -> str:
     """Return the name of an index key: the inverse of `key_of`."""
     return ".".join(reversed(key[:-1].split(".")))
+
+
+def lineage(name: str) -> Iterator[str]:
+    """Yield a name in normal form, and then its parents, the nearest first: ``www.a.example``, ``a.example``, ..."""
+    while name:
+        yield name
+        name = name.partition(".")[2]
 
 
 def is_within(name: str, subtree: str) -> bool:

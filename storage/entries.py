@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select
 
-from policy.names import key_of, name_of
+from policy.names import key_of, lineage, name_of
 from policy.rules import Action, Rule, Scope, Traits
 from storage import parts, schema, staging, versions
 
@@ -82,16 +82,16 @@ def holding(connection: Connection, name: str, *, at: int | None = None) -> list
     Patterns that may match are among them at the end: whether one does is for an expression engine to say. At a time
     in microseconds: what was listed then, as far as sources and their versions are still known.
     """
-    labels = name.split(".")
-    keys = [key_of(".".join(labels[position:])) for position in range(len(labels))]
+    keys = [key_of(parent) for parent in lineage(name)]
     table = schema.entries
-    wanted = or_(table.c.key.in_(keys), and_(table.c.key >= PATTERN, table.c.key < _AFTER_PATTERNS))
+    # Each by part and key, which begin the primary key; both at once would be a scan of the part.
+    wanted = (table.c.key.in_(keys), and_(table.c.key >= PATTERN, table.c.key < _AFTER_PATTERNS))
     sources = {part.id: part.source_id for part in parts.list_all(connection)}
     found = [
         row
         for part, version in _in_force(connection, at).items()
-        # By part and key, which begin the primary key: no scan.
-        for row in connection.execute(select(table).where(_visible(part, version), wanted))
+        for some in wanted
+        for row in connection.execute(select(table).where(_visible(part, version), some))
     ]
     known = traits(connection) if found else {}
     names = sorted((row for row in found if not _is_pattern(row.key)), key=lambda row: row.key, reverse=True)

@@ -255,6 +255,25 @@ async def test_each_directory_of_an_archive_has_its_category(database: Database,
     assert filed(database) == {"one.example": "adult", "play.example": "drugs"}
 
 
+@pytest.mark.parametrize(
+    ("own", "taken", "left_out"), [("adult", "one.example", "child"), ("learning", "kids.example", "adult")]
+)
+async def test_an_archive_serves_what_its_own_category_is_for(
+    database: Database, lists: Path, own: str, taken: str, left_out: str
+) -> None:
+    """Who adds one to block doesn't mean to open, everywhere, what another of its directories names."""
+    file = lists / "all.tar.gz"
+    with database.change("test") as change:
+        categories.ensure(change, "adult")
+        categories.ensure(change, "education", kind="allow")
+        categories.ensure(change, "learning", kind="allow")
+        source = sources.add(change, "ut1", str(file), category=own, format="ut1")
+    write_archive(file, {"adult/domains": "one.example\n", "child/domains": "kids.example\n"})
+    [outcome] = await refresh(database, [source], Terms(lists), actor="test")
+    assert filed(database).keys() == {taken}
+    assert outcome.skipped.keys() == {left_out}
+
+
 async def test_an_archive_that_is_cut_short_changes_nothing(database: Database, lists: Path) -> None:
     file = lists / "all.tar.gz"
     add(database, "a", file, format="ut1")

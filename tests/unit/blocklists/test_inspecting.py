@@ -101,7 +101,7 @@ def archive() -> list[tuple[str, bytes]]:
         ("blacklists/drogue/domains", b"a.example\n192.0.2.1\n"),
         ("blacklists/drogue/urls", b"b.example/x\n"),
         ("blacklists/novelty/domains", b"c.example\n"),
-        ("blacklists/phishing/domains", b"d.example\n"),
+        ("blacklists/strict_redirector/domains", b"d.example\n"),
     ]
 
 
@@ -119,7 +119,7 @@ def test_inspect_shows_of_an_archive_which_file_and_category_a_rule_is_of() -> N
             {"line": 2, "text": "192.0.2.1", "reason": "address"} | drogue,
             {"line": 1, "text": "b.example/x", "reason": "path", "file": "drogue/urls", "category": "drugs"},
         ],
-        "skipped": [{"directory": "phishing", "reason": "its publisher calls it an unmaintained copy of malware"}],
+        "skipped": [{"directory": "strict_redirector", "reason": "the same names as redirector"}],
     }
 
 
@@ -150,9 +150,9 @@ def test_summary_of_an_archive_counts_by_directory() -> None:
                 "reasons": {},
             },
             {
-                "directory": "phishing",
+                "directory": "strict_redirector",
                 "category": None,
-                "skipped": "its publisher calls it an unmaintained copy of malware",
+                "skipped": "the same names as redirector",
                 "rules": 0,
                 "rejected": 0,
                 "reasons": {},

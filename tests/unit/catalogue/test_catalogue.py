@@ -239,7 +239,7 @@ def data(tmp_path: Path) -> Path:
         ("catalogue.toml", 'category = "mature"', 'category = "knitting"', "there is no category 'knitting'"),
         ("catalogue.toml", "https://adaway.org/hosts", "http://adaway.org/hosts", "is no https:// location"),
         ("catalogue.toml", "https://adaway.org/hosts.txt", "https://small.oisd.nl", "oisd.nl' is there twice"),
-        ("catalogue.toml", 'file = "ads", why', 'file = "adult", why', "directory 'adult' is there twice"),
+        ("catalogue.toml", 'file = "press", why', 'file = "adult", why', "directory 'adult' is there twice"),
         ("catalogue.toml", 'format = "domains"', 'format = "telegram"', "there is no format 'telegram'"),
         ("catalogue.toml", '"https://phishing.army/d', '"http://phishing.army/d', "is no https:// location"),
         ("catalogue.toml", 'file = "big", ', "", "'https://{}.oisd.nl' is no https:// location"),

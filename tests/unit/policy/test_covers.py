@@ -2,7 +2,7 @@
 
 import pytest
 
-from admin_api.listings import covers
+from policy.index import covers
 from policy.rules import Rule, Scope, Traits
 
 EXACT, BELOW = Traits(Scope.EXACT), Traits(Scope.SUBDOMAINS)
