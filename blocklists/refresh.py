@@ -207,7 +207,7 @@ class _Refreshing:
         lines = None if content.format == UT1 else fetched.data.count(b"\n") + 1
         for part in content.parts:
             category = part.category or source.category
-            skipped = part.skipped or _unfit(category, kinds, kinds[source.category])
+            skipped = part.skipped or unfit(category, kinds, kinds[source.category])
             if skipped:
                 outcome.skipped[part.name] = skipped
                 continue
@@ -235,7 +235,7 @@ class _Refreshing:
                 outcome.rejected[str(item.reason)] += 1
 
 
-def _unfit(category: str, kinds: Mapping[str, str], wanted: str) -> str:
+def unfit(category: str, kinds: Mapping[str, str], wanted: str) -> str:
     """Return why a directory of an archive isn't taken; empty where it is.
 
     An archive is for blocking or for letting through, as its source's own category says: who adds one to block

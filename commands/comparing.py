@@ -9,7 +9,7 @@ from blocklists.errors import ListError
 from blocklists.guards import CanaryError, check_size
 from blocklists.listing import Parsed
 from blocklists.reading import read
-from blocklists.refresh import Terms
+from blocklists.refresh import Terms, unfit
 from commands.context import Context
 from control.errors import ControlError
 from control.session import Session
@@ -134,7 +134,7 @@ class _Reading:
         content = read(data, format=source.format, scope=source.scope, allow_public_suffix=source.allow_public_suffix)
         for part in content.parts:
             category = part.category or source.category
-            if not part.skipped and category in self._kinds:
+            if not (part.skipped or unfit(category, self._kinds, self._kinds[source.category])):
                 rules = (item.rule for item in part if isinstance(item, Parsed))
                 yield part.name, self._sifted(rules, category)
 
