@@ -154,9 +154,9 @@ def _split(text: str) -> tuple[str, str | None, bool]:
         return expression[1], expression[2], True
     if _COSMETIC.search(text):
         raise LineError(Reason.COSMETIC)
-    if len(text.split()) != 1:
-        raise LineError(Reason.SYNTAX)
     body, dollar, modifiers = text.partition("$")
+    if len(body.split()) > 1 or body != body.strip() or not text:  # blanks behind the $ are a modifier's own
+        raise LineError(Reason.SYNTAX)
     return body, modifiers if dollar else None, False
 
 

@@ -15,6 +15,8 @@ LOCAL_NAMES = frozenset(
         *("localhost4", "localhost4.localdomain4", "localhost6", "localhost6.localdomain6"),
         *("ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix"),
         *("ip6-allnodes", "ip6-allrouters", "ip6-allhosts"),
+        *("loopback", "ipv6-localhost", "ipv6-loopback", "ipv6-localnet", "ipv6-mcastprefix"),
+        *("ipv6-allnodes", "ipv6-allrouters", "ipv6-allhosts"),
     }
 )
 

@@ -57,6 +57,10 @@ HOSTS: list[Row] = [
     ("ff02::2 ip6-allrouters", ["local_name"], "likewise"),
     ("fe00::0 ip6-localnet", ["local_name"], "likewise"),
     ("255.255.255.255 broadcasthost", ["local_name"], "likewise"),
+    ("127.0.0.1 localhost loopback", ["local_name"], "as some Unix systems' begins"),
+    ("::1 ipv6-localhost ipv6-loopback", ["local_name"], "as SUSE's begins"),
+    ("fe00::0 ipv6-localnet", ["local_name"], "and goes on"),
+    ("ff02::1 ipv6-allnodes", ["local_name"], "likewise"),
     ("0.0.0.0 a.example localhost b.example", ["local_name", "a.example", "b.example"],
      "what is no rule of a line is said once, and its other names are rules"),
     # No name, or none that a rule can be written for
@@ -324,7 +328,10 @@ ADBLOCK: list[Row] = [
     ("@@||a.example^$image # allow images", ["modifier"], "an exception with one would let through too much"),
     ("*$removeparam=id", ["modifier"], "what is wrong with the modifier is told first"),
     ("a.example$third-party", ["modifier"], "on a name alone, too"),
-    ("||a.example^$important third-party", ["syntax"], "no blank in a rule"),
+    ("||a.example^$csp=script-src 'none'", ["modifier"], "blanks in what a modifier says don't hide that it is one"),
+    ("||a.example^$client='the reading room'", ["modifier"], "likewise"),
+    ("||a.example^$important third-party", ["modifier"], "no modifier has that name"),
+    ("||a.example^ $important", ["syntax"], "no blank in what a rule matches"),
     # Regular expressions
     (r"/^ads?[0-9]*\./", [r"/^ads?[0-9]*\./"], "over the name, by RE2"),
     (r"@@/^ads\.a\.example$/", [r"@@/^ads\.a\.example$/"], "an exception; $ ends a name here"),
