@@ -89,18 +89,14 @@ class Index:
             raise CorruptIndexError("the index's head is damaged") from problem
 
     @classmethod
-    def open(cls, path: Path, *, verify: bool = True) -> "Index":
-        """Map an index file, read whole against its checksum. Raises `CorruptIndexError`, `OSError`.
-
-        Without `verify` it only tells whether the file looks like an index: no name may be looked up then.
-        """
+    def open(cls, path: Path) -> "Index":
+        """Map an index file, and read it whole against its checksum. Raises `CorruptIndexError`, `OSError`."""
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if status.st_size < START.size:
                 raise CorruptIndexError("the index is empty")
             data = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
-        if verify:
-            _verify(data)
+        _verify(data)
         index = cls(data)
         index._file = _identity(status)
         return index
@@ -178,9 +174,10 @@ def _identity(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _verify(data: memoryview) -> None:
-    if len(data) < START.size:
-        raise CorruptIndexError("the index is cut short")
-    if crc32(data[START.size :]) != START.unpack_from(data)[1]:
+    magic, checksum, _ = START.unpack_from(data)
+    if magic != MAGIC:  # of an earlier version, perhaps
+        raise CorruptIndexError("the file is no index")
+    if crc32(data[START.size :]) != checksum:
         raise CorruptIndexError("the index's checksum is wrong")
 
 
