@@ -41,7 +41,7 @@ def compile_index(path: Path, entries: Iterable[Entry], traits: Mapping[int, Tra
     Writes beside the path and renames, so the path holds the old file or the new one, whole. Raises `OSError`.
     """
     patterns: list[Entry] = []
-    with tempfile.TemporaryFile("w+", encoding="ascii", dir=path.parent) as keys:
+    with tempfile.TemporaryFile("w+", encoding="ascii", dir=path.parent, prefix=".") as keys:
         _spool(entries, keys, patterns)
         keys.seek(0)
         trie = marisa_trie.Trie(key for line in keys for key in islice(line.split(), 2, None))
