@@ -107,3 +107,8 @@ def _empty(url: str) -> None:
         statements += [f'DELETE FROM "{name}"' for name in ours]
         statements += ["UPDATE state SET policy_version = 1, entries_version = 1"]
         connection.execute(";".join(statements).encode())
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name octets by their parameter: what is packed differs from second to second, and all processes must agree."""
+    return argname if isinstance(val, bytes) else None
