@@ -188,6 +188,9 @@ class _Refreshing:
             self._progress(Step(source.key, "comparing"))
             difference = load.compare()
             if not self._force:
+                if load.was_rolled_back():
+                    self._unchanged(load.source, _seen(fetched), outcome)
+                    return
                 check_size(load.source.rules, difference.rules)
             self._progress(Step(source.key, "storing"))
             load.write(lambda done, total: self._progress(Step(source.key, "storing", done, total)))

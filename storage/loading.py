@@ -104,6 +104,18 @@ class Loading:
             staging.compare_version(connection, self._numbers(), number)
             return self._compared(connection)
 
+    def was_rolled_back(self) -> bool:
+        """Tell whether what was taken in is the very list that a rollback keeps out, however it is written now.
+
+        Publishers date their lists: the same rules come in other octets every day. To be asked after `compare`.
+        """
+        with self._steps.reading() as connection:
+            history = versions.of_source(connection, self.source.id)
+            fetched = next((version for version in history if version.restored is None), None)
+            if not history or history[0].restored is None or fetched is None:
+                return False
+            return fetched.rules == self._difference.rules and staging.are_of_version(connection, fetched.number)
+
     def write(self, progress: Progress = lambda _done, _total: None) -> None:
         """Write ahead what changes. Nobody sees it yet."""
         added, removed, _ = self._difference
@@ -219,14 +231,14 @@ def _earlier(connection: Connection, source: Source, to: int | None) -> Version:
         if to == source.version:
             raise ConflictError(f"version {to} of {source.key!r} is in force")
         return found
-    history = versions.of_source(connection, source.id)
-    below = source.version
-    while history and history[0].number >= below:  # what a rollback brought back stands for what it brought back
-        newest = history.pop(0)
-        below = min(below, newest.restored or newest.number)
-    if not history:
+    history = {version.number: version for version in versions.of_source(connection, source.id)}
+    stands_for = source.version
+    while stands_for in history and (restored := history[stands_for].restored):
+        stands_for = restored  # what a rollback brought back stands for what it brought back
+    earlier = max((number for number in history if number < stands_for), default=None)
+    if earlier is None:
         raise ConflictError(f"there is no earlier version of {source.key!r}")
-    return history[0]
+    return history[earlier]
 
 
 def clear_away(database: Database) -> None:

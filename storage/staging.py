@@ -66,6 +66,11 @@ def compare_version(connection: Connection, parts: Iterable[int], version: int) 
         connection.execute(_GONE_SINCE_VERSION, {"part": part, "version": version})
 
 
+def are_of_version(connection: Connection, version: int) -> bool:
+    """Tell whether all that is staged was listed in a version."""
+    return connection.execute(_NOT_OF_VERSION, {"version": version}).first() is None
+
+
 def counts(connection: Connection, table: str) -> dict[int, int]:
     """Return how many rows a temporary table has of each part."""
     rows = connection.execute(text(f"SELECT part, count(*) FROM {table} GROUP BY part"))  # noqa: S608 - a table of ours
@@ -113,6 +118,15 @@ _GONE_FROM_STAGED = text("""
         SELECT 1 FROM staged WHERE part = entries.part_id AND key = entries.key AND traits = entries.traits_id
     )
     ORDER BY key, traits_id
+""")
+_NOT_OF_VERSION = text("""
+    SELECT 1 FROM staged
+    WHERE NOT EXISTS (
+        SELECT 1 FROM entries
+        WHERE part_id = staged.part AND key = staged.key AND traits_id = staged.traits
+        AND since <= :version AND (until IS NULL OR until > :version)
+    )
+    LIMIT 1
 """)
 _FRESH_OF_VERSION = text("""
     INSERT INTO fresh (part, key, traits)

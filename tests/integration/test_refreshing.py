@@ -23,7 +23,7 @@ from blocklists.reading import read
 from blocklists.refresh import AT_ONCE, Outcome, Step, Terms, refresh
 from policy.names import name_of
 from policy.rules import Rule
-from storage import audit, categories, entries, parts, sources
+from storage import audit, categories, entries, loading, parts, sources
 from storage.database import Database, read_state
 from storage.errors import DatabaseDownError
 from storage.sources import Source
@@ -336,6 +336,24 @@ async def test_a_list_that_shrank_by_more_than_half_waits_for_a_person(database:
     assert len(names(database, "a")) == source_of(database, "a").rules == 30
     assert (await run_one(database, "a")).status == "failed"  # until somebody says that it is right
     assert (await run_one(database, "a", force=True)).removed == 16
+
+
+async def test_a_list_that_was_rolled_back_stays_out_when_only_its_date_changes(
+    database: Database, lists: Path
+) -> None:
+    file = lists / "a.txt"
+    add(database, "a", file)
+    file.write_text("# Monday\none.example\n")
+    await run_one(database, "a")
+    file.write_text("# Tuesday\none.example\nwrong.example\n")
+    await run_one(database, "a")
+    loading.rollback(database, "a", "desk")
+    file.write_text("# Wednesday\none.example\nwrong.example\n")
+    outcome = await run_one(database, "a")
+    assert (outcome.status, outcome.rules, outcome.error) == ("unchanged", 1, "")
+    assert names(database, "a") == {"one.example"}
+    assert (await run_one(database, "a", force=True)).status == "updated"
+    assert names(database, "a") == {"one.example", "wrong.example"}
 
 
 async def test_a_list_that_would_block_a_canary_is_refused_even_by_force(database: Database, lists: Path) -> None:

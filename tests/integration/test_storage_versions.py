@@ -165,6 +165,38 @@ class TestRollback:
         rollback(database, "a", "desk", to=3)
         assert listed(database) == {"c.example"}
 
+    def test_goes_back_from_what_was_brought_forward(self, database: Database, source_id: int) -> None:
+        for names in ("a", "b"):
+            list_rules(database, source_id, rules(f"{names}.example"))
+        rollback(database, "a", "desk")
+        rollback(database, "a", "desk", to=2)
+        rollback(database, "a", "desk")  # version 2 is in force again, and before it was version 1
+        assert listed(database) == {"a.example"}
+        rollback(database, "a", "desk", to=4)
+        rollback(database, "a", "desk")  # brought back is what itself was brought back
+        assert listed(database) == {"a.example"}
+
+    def test_knows_the_list_that_it_keeps_out(self, database: Database, source_id: int) -> None:
+        good, bad = rules("a.example", "b.example"), rules("b.example", "wrong.example")
+
+        def keeps_out(*staged: Rule) -> bool:
+            with loading(database, source_id) as load:
+                load.take(staged)
+                load.compare()
+                return load.was_rolled_back()
+
+        list_rules(database, source_id, good)
+        list_rules(database, source_id, bad)
+        assert not keeps_out(*bad)
+        rollback(database, "a", "desk")
+        assert keeps_out(*bad)
+        assert keeps_out(*bad, *bad)
+        assert not keeps_out(*good)
+        assert not keeps_out(*bad, Rule("more.example"))
+        assert not keeps_out(Rule("b.example"))
+        list_rules(database, source_id, bad)
+        assert not keeps_out(*bad)
+
     def test_keeps_what_was_seen_so_that_the_bad_list_stays_out(self, database: Database, source_id: int) -> None:
         list_rules(database, source_id, rules("a.example"))
         bad = SEEN._replace(content_hash="bad")
