@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 CLIENTS_REMEMBERED = 65_536
 FOREVER = 1e9  # seconds: as long as the policy stands
-LET_GO_AT_ONCE = 1_000  # entries: 1 ms
+LET_GO_AT_ONCE = 2_000  # entries: 3 ms
 NO_KEY: Key = (b"", False, False)
 LONGEST_KEPT_QUERY = 300  # octets: longer ones carry options that will not come again
 UDP, TCP = "udp", "tcp"
