@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from blocklists.errors import BlocklistError, ListError
+from blocklists.errors import BlocklistError, FetchError
 from commands.context import Context, json_option, pass_context, show_list, show_one
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def inspect_sources(
             compared = compare(context, absolute(location), data, against)
         except BlocklistError as error:
             failed = True
-            where = f"{location}: " if isinstance(error, ListError) else ""  # the others name it themselves
+            where = "" if isinstance(error, FetchError) else f"{location}: "  # those name it themselves
             click.echo(f"hallmonitor: {where}{error}", err=True)
             continue
         report |= {"location": location} | ({} if compared is None else {"compared": compared})

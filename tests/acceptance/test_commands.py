@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import subprocess
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,11 +182,14 @@ class TestInspect:
     def test_what_cannot_be_read_is_named_and_the_others_are_shown(self, still: HallMonitor) -> None:
         (still.directory / "page.txt").write_text("<!DOCTYPE html>\n<html><body>Sign in</body></html>\n")
         (still.directory / "good.txt").write_text("a.example\n")
-        done = still.hallmonitor("sources", "inspect", "page.txt", "missing.txt", "good.txt", "--json", expect=1)
+        zipfile.ZipFile(still.directory / "hollow.zip", "w").close()
+        locations = ("page.txt", "hollow.zip", "missing.txt", "good.txt")
+        done = still.hallmonitor("sources", "inspect", *locations, "--json", expect=1)
         assert [shown["location"] for shown in done.objects()] == ["good.txt"]
-        page, missing = done.err.splitlines()
+        page, hollow, missing = done.err.splitlines()
         assert "page.txt" in page
         assert "HTML" in page
+        assert "hollow.zip: it is an archive without a text file" in hollow
         assert "missing.txt" in missing
         assert "no such file" in missing
 
