@@ -122,10 +122,14 @@ def steps_alone(connection: Connection) -> Iterator[None]:
     """Hold what one connection of all has at a time: an advisory lock of Postgres, a file beside SQLite's."""
     if connection.dialect.name == "postgresql":
         driver: Any = connection.connection.driver_connection
-        driver.execute("SET lock_timeout = 0")
-        driver.execute("SELECT pg_advisory_lock(%s)", (_STEPS_LOCK,))
-        driver.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
-        driver.commit()
+        try:
+            driver.execute("SET lock_timeout = 0")
+            driver.execute("SELECT pg_advisory_lock(%s)", (_STEPS_LOCK,))
+            driver.execute(f"SET lock_timeout = '{BUSY_SECONDS}s'")
+            driver.commit()
+        except BaseException:
+            connection.invalidate()  # what broke off may have been granted; and the pool has nothing to tidy then
+            raise
         try:
             yield
         finally:

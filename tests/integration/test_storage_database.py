@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
@@ -16,6 +17,7 @@ from storage import groups, schema
 from storage.database import Database
 from storage.errors import DatabaseDownError
 from tests.support.postgres import PostgresServer
+from tests.support.processes import eventually
 
 MIGRATE = "import sys; from storage.database import Database; d = Database(sys.argv[1]); d.migrate(); d.close()"
 
@@ -181,6 +183,33 @@ class TestPostgres:
             with database.reading() as connection:
                 assert groups.names(connection) == set()
             database.close()
+
+    def test_who_waits_for_a_turn_when_the_server_goes_is_told_so_and_no_more(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with PostgresServer() as server:
+            url = server.create_database()
+            holding, waiting = Database(url), Database(url)
+            with pytest.raises(DatabaseDownError):
+                self.stop_while_another_waits(holding, waiting, server, url)
+            holding.close()
+            waiting.close()
+        assert caplog.messages == []
+
+    def stop_while_another_waits(self, holding: Database, waiting: Database, server: PostgresServer, url: str) -> None:
+        def wait_for_a_turn() -> None:
+            with waiting.steps():
+                raise AssertionError("there was no turn to have")
+
+        with ThreadPoolExecutor(1) as others, holding.steps() as steps:
+            waits = others.submit(wait_for_a_turn)
+            with psycopg.connect(url, autocommit=True) as watching:
+                eventually(lambda: watching.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall())
+            server.stop()
+            with pytest.raises(DatabaseDownError):
+                waits.result()
+            with steps.reading():
+                pass
 
     def change_and_stop(self, database: Database, server: PostgresServer) -> None:
         with database.change("desk") as change:
