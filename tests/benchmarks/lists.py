@@ -18,6 +18,7 @@ from tests.benchmarks import lists_report, memory, report
 from tests.benchmarks.contestants import Upstream, compile_echo
 from tests.benchmarks.dataset import REAL_LISTS, Dataset, build
 from tests.benchmarks.filters import PEERS
+from tests.benchmarks.index import asked, lookup_us
 from tests.benchmarks.ours import HallMonitorFilter
 from tests.benchmarks.reloading import Examination, examine
 from tests.support.dns_client import Address
@@ -79,7 +80,10 @@ def _ours(
     figures: list[lists_report.Figure] = []
     with contextlib.closing(HallMonitorFilter(directory / "sqlite", upstream, dataset)) as server:
         server.add_sources()
-        figures += lists_report.of_refreshes(server.refreshes(), dataset.names)
+        figures += lists_report.of_refreshes(server.refreshes(), dataset.rules)
+        built = server.compile(directory / "index")
+        lookups = {what: lookup_us(built.index, names) for what, names in asked(dataset).items()}
+        figures += lists_report.of_index(built, lookups)
         if postgres:
             figures += _on_postgres(directory, upstream, dataset)
         found = examine(server, dataset, upstream)
@@ -97,7 +101,7 @@ def _on_postgres(directory: Path, upstream: Address, dataset: Dataset) -> Iterat
         url = database.create_database()
         with contextlib.closing(HallMonitorFilter(directory / "postgres", upstream, dataset, url)) as server:
             server.add_sources()
-            yield from lists_report.of_refreshes(server.refreshes(), dataset.names)
+            yield from lists_report.of_refreshes(server.refreshes(), dataset.rules)
 
 
 def _peers(directory: Path, upstream: Address, dataset: Dataset) -> Iterator[Examination]:

@@ -1,7 +1,7 @@
 """Hall Monitor with the lists: through its commands alone, as an administrator would."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ import psycopg
 from tests.benchmarks import memory
 from tests.benchmarks.dataset import Dataset
 from tests.benchmarks.filters import Change, Filter
+from tests.benchmarks.index import Built, compile_apart
 from tests.benchmarks.load import ask
 from tests.support import processes
 from tests.support.dns_client import Address
@@ -28,12 +29,8 @@ class Refreshes:
     database: str
     cold: memory.Cost
     unchanged: memory.Cost
-    rules: int
-    """Of all lists, in the database."""
     stored: int
-    """Octets of the database."""
-    index: int
-    """Octets of the compiled index."""
+    """Octets of the database, after both."""
 
 
 class HallMonitorFilter(Filter):
@@ -69,13 +66,7 @@ class HallMonitorFilter(Filter):
 
     def refreshes(self) -> Refreshes:
         """Refresh all sources twice: for the first time, and when nothing has changed."""
-        cold = self.refresh()
-        unchanged = self.refresh()
-        sources = self._server.hallmonitor("sources", "list", "--json", seconds=COMMAND_SECONDS).objects()
-        rules = sum(source["rules"] for source in sources if source["key"] in self._keys)
-        return Refreshes(
-            "Postgres" if self._database_url else "SQLite", cold, unchanged, rules, self._stored(), self._index()
-        )
+        return Refreshes("Postgres" if self._database_url else "SQLite", self.refresh(), self.refresh(), self._stored())
 
     def refresh(self) -> memory.Cost:
         """Run `hallmonitor refresh` for the lists of the benchmark and return what it took."""
@@ -100,6 +91,10 @@ class HallMonitorFilter(Filter):
     def changes(self) -> list[Change]:
         """Refresh after the longest list has grown."""
         return [Change("hallmonitor refresh", self._write, self._apply)]
+
+    def compile(self, path: Path) -> Built:
+        """Compile the index once more, by the job that the service runs, and return what it took."""
+        return compile_apart(self._database_url or f"sqlite:///{self._server.state}/hallmonitor.db", path)
 
     def worker_memory(self, directory: Path) -> int:
         """Return the private octets of the worker once it has cached `CACHED_ANSWERS` answers."""
@@ -129,14 +124,7 @@ class HallMonitorFilter(Filter):
 
     def _stored(self) -> int:
         if not self._database_url:
-            return _octets(self._server.state.glob("hallmonitor.db*"))
+            return sum(path.stat().st_size for path in self._server.state.glob("hallmonitor.db*"))
         with psycopg.connect(self._database_url) as connection:
             found = connection.execute("SELECT pg_database_size(current_database())").fetchone()
         return int(found[0]) if found else 0
-
-    def _index(self) -> int:
-        return max((path.stat().st_size for path in (self._server.state / "policy").glob("index-*")), default=0)
-
-
-def _octets(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in paths)
