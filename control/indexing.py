@@ -36,6 +36,12 @@ class Indexing:
         if time.monotonic() >= self._rests_until:
             self._begin()
 
+    def settle(self) -> None:
+        """Forget what failed before: the index is up with the entries."""
+        if self._error:
+            log.warning("the index is up with the lists again")
+        self._error, self._pause = "", FIRST_PAUSE_SECONDS
+
     async def catch_up(self) -> None:
         """Wait until the index in force holds what was stored before the call. Raises `PublishError` with why not."""
         if self._task is not None:  # it may have begun before that was stored
@@ -70,9 +76,7 @@ class Indexing:
             log.exception("the index could not be compiled")
             self._failed(f"the index could not be compiled: {type(error).__name__}: {error}")
         else:
-            if self._error:
-                log.warning("the index could be compiled again")
-            self._error, self._pause = "", FIRST_PAUSE_SECONDS
+            self.settle()
         finally:
             self._task = None
         return self._error

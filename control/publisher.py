@@ -69,6 +69,8 @@ class Publisher:
         """Documents by the marks of their files: reading thousands of exceptions takes its time."""
         self._opened: Index | None = None
         """The index that was read whole at last."""
+        self._damage = ""
+        """What was said last of an index that is damaged."""
 
     def publish(self) -> Published:
         """Bring the document in force to what the database holds now; does nothing where it is so already.
@@ -207,7 +209,10 @@ class Publisher:
         try:
             self._open(index)
         except (CorruptIndexError, OSError) as error:
-            log.warning("the index on disk can't be used (%s): it will be compiled again", error)
+            damage = f"the index on disk can't be used ({error}): it will be compiled again"
+            if damage != self._damage:  # until that is done it is looked at several times a second
+                log.warning("%s", damage)
+            self._damage = damage
             return False
         return True
 
@@ -269,6 +274,7 @@ class Publisher:
         link.rename(self._directory / CURRENT)
         published = self._known[_mark(path)] = self._told_by(document, path)
         self._tidy(path)
+        self._damage = ""
         return self._remember(published)
 
     def _tidy(self, written: Path) -> None:

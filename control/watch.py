@@ -109,9 +109,12 @@ class Watch:
                 await self._service.publish_now()
             except NoIndexError:
                 self._indexing.keep_up()
+                return
         published = self._service.published
         if published is not None and published.entries_version != state.entries_version:
             self._indexing.keep_up()
+        elif published is not None:
+            self._indexing.settle()
 
     def _look(self) -> tuple[PolicyState, bool]:
         return self._database.state(), self._publisher.is_intact()

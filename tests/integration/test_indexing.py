@@ -4,17 +4,22 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from control import compiling, indexing
-from control.errors import PublishError
+from control import compiling, indexing, watch
+from control.errors import NoIndexError, PublishError
 from control.indexing import Indexing
 from control.publisher import Publisher
 from storage import sources
 from storage.database import Database
+from storage.errors import DatabaseDownError
 from tests.support.compiling import HeldUp
 from tests.support.policies import fill, set_up, verdict
+from tests.support.processes import eventually
 
 
 @pytest.fixture
@@ -118,7 +123,42 @@ async def test_after_a_failure_it_rests_longer_each_time(
     held.error = None
     held.go_on.release()
     await work.catch_up()
-    assert "the index could be compiled again" in caplog.text
+    assert "the index is up with the lists again" in caplog.text
+
+
+async def test_a_failure_is_forgotten_once_there_is_nothing_to_compile(
+    sqlite_database: Database, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that was away while somebody waited for the index, say."""
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.01)
+    work = Indexing(publisher)
+    await work.catch_up()
+    service: Any = SimpleNamespace(published=publisher.publish())
+    state: Any = None
+    with monkeypatch.context() as away:
+        away.setattr(publisher, "compile", failing := Mock(side_effect=DatabaseDownError("it is away")))
+        with pytest.raises(PublishError):
+            await work.catch_up()
+    assert failing.called
+    assert work.status()["error"] == "it is away"
+    following = asyncio.create_task(watch.Watch(service, sqlite_database, publisher, work, state).follow_database())
+    await asyncio.to_thread(eventually, lambda: work.status()["error"] is None)
+    following.cancel()
+    await asyncio.wait([following])
+
+
+async def test_a_damaged_index_is_spoken_of_once(
+    publisher: Publisher, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await Indexing(publisher).catch_up()
+    for _ in range(2):
+        publisher.publish().index.write_bytes(b"no index" * 100)
+        for _ in range(5):
+            with pytest.raises(NoIndexError):
+                publisher.publish()
+        await Indexing(publisher).catch_up()
+    said = "the index on disk can't be used (the file is no index): it will be compiled again"
+    assert caplog.messages == [said, said]
 
 
 async def test_rest_that_is_over_ends(publisher: Publisher, held: HeldUp, monkeypatch: pytest.MonkeyPatch) -> None:
