@@ -4,23 +4,40 @@ Every key has a default, so no file is needed. All that is wrong is reported tog
 Imports nothing of the project: every process reads its settings from here.
 """
 
-import json
-import re
+import os
 import socket
+import ssl
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from setting_values import (
+    Endpoint,
+    LocalRecord,
+    Many,
+    Network,
+    UpstreamAddress,
+    database_address,
+    domain_name,
+    domain_name_or_none,
+    endpoint,
+    local_record,
+    network,
+    node_name,
+    one_of,
+    path_text,
+    text_value,
+    upstream,
+    whole_number,
+    zone_table,
+)
 
 CONFIG_VARIABLE = "HALLMONITOR_CONFIG"
 OVERRIDE_PREFIX = "HALLMONITOR_"
 SEARCH_PATH = ("hallmonitor.toml", "/etc/hallmonitor/hallmonitor.toml")
-
-_DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
-
-type_of_network = IPv4Network | IPv6Network
 
 
 class SettingsError(Exception):
@@ -29,172 +46,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("; ".join(problems))
-
-
-class Endpoint(NamedTuple):
-    """Where something listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class UpstreamAddress(NamedTuple):
-    """A resolver that questions are forwarded to."""
-
-    scheme: str
-    """``udp`` (with TCP when an answer is truncated), ``tcp`` or ``tls``."""
-    host: str
-    port: int
-    name: str
-    """The name that a ``tls`` upstream's certificate must carry; empty: its address."""
-
-    def __str__(self) -> str:
-        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{port}" + (f"#{self.name}" if self.name else "")
-
-
-DEFAULT_PORTS = {"udp": 53, "tcp": 53, "tls": 853}
-
-
-def endpoint(value: object) -> Endpoint:
-    """Read ``127.0.0.1:5353`` or ``[::1]:5353``. Raises `ValueError` otherwise."""
-    text = _text(value)
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) <= 65535:
-        raise ValueError(f"{text!r} is no address with a port, like 127.0.0.1:5353 or [::1]:5353")
-    if ":" in host and not host.startswith("["):
-        raise ValueError(
-            f"{text!r} must have the IPv6 address in brackets, like [::1]:5353"
-        )  # or it may be all address
-    return Endpoint(_address(host, text), int(port))
-
-
-def upstream(value: object) -> UpstreamAddress:
-    """Read ``udp://192.0.2.1``, ``tcp://192.0.2.1:53`` or ``tls://192.0.2.1#name``. Raises `ValueError` otherwise."""
-    text = _text(value)
-    scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in DEFAULT_PORTS:
-        raise ValueError(f"{text!r} must begin with udp://, tcp:// or tls://")
-    place, _, name = rest.partition("#")
-    if name and scheme != "tls":
-        raise ValueError(f"{text!r}: a certificate's name (#{name}) is for tls:// alone")
-    if place.startswith("[") and place.endswith("]"):
-        return UpstreamAddress(scheme, _address(place, text), DEFAULT_PORTS[scheme], name)
-    if place.count(":") == 1 or "]:" in place:
-        host, port = endpoint(place)
-        return UpstreamAddress(scheme, host, port, name)
-    return UpstreamAddress(scheme, _address(place, text), DEFAULT_PORTS[scheme], name)
-
-
-def _address(host: str, text: str) -> str:
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        return str(ip_address(bare))
-    except ValueError:
-        raise ValueError(f"{text!r} needs an IP address, not {bare!r}") from None
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"must be text, not {json.dumps(value, default=str)}")  # noqa: TRY004 - one kind of error
-    return value
-
-
-def _whole(low: int, high: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit():
-            value = int(value)  # from the environment
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}, not {json.dumps(value, default=str)}")
-        return value
-
-    return read
-
-
-def _path(value: object) -> str:
-    text = _text(value)
-    if "\0" in text:
-        raise ValueError("must be a path, without NUL")
-    return text
-
-
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, not {json.dumps(value, default=str)}")
-        return str(value)
-
-    return read
-
-
-def _network(value: object) -> type_of_network:
-    try:
-        return ip_network(_text(value))
-    except ValueError as problem:
-        raise ValueError(f"{value!r} is no network: {problem}") from None
-
-
-def _domain(value: object) -> str:
-    text = _text(value).lower().removesuffix(".")
-    if _DOMAIN.fullmatch(text) is None or len(text) > 253:  # RFC 1035 section 3.1
-        raise ValueError(f"{value!r} is no domain name, like www.district.example")
-    return text
-
-
-def _database_url(value: object) -> str:
-    text = _text(value)
-    if text and not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError("must be empty (SQLite in the state directory) or begin with postgresql://")
-    return text
-
-
-def _node(value: object) -> str:
-    text = _text(value)
-    if not text or len(text) > 64 or not text.isprintable():
-        raise ValueError("must be 1 to 64 printable characters")
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class Many:
-    """Reads a list, each item with the same reader; in the environment it is JSON or comma-separated."""
-
-    item: Callable[[object], Any]
-    at_least: int = 0
-
-    def __call__(self, value: object) -> tuple[Any, ...]:
-        """Return the items. Raises `ValueError` naming all that are wrong."""
-        if isinstance(value, str):
-            value = _from_environment(value)
-        if not isinstance(value, list):
-            raise ValueError(f"must be a list, not {json.dumps(value, default=str)}")  # noqa: TRY004 - one kind of error
-        if len(value) < self.at_least:
-            raise ValueError("must not be empty")
-        items, problems = [], []
-        for item in value:
-            try:
-                items.append(self.item(item))
-            except ValueError as problem:
-                problems.append(str(problem))
-        if problems:
-            raise ValueError("; ".join(problems))
-        return tuple(items)
-
-
-def _from_environment(text: str) -> object:
-    """Return the list that a variable holds: JSON, or parts with commas between."""
-    try:
-        return json.loads(text) if text.startswith("[") else _parts(text)
-    except ValueError:
-        return _parts(text)  # [::1]:5353 begins like JSON too
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _key(read: Callable[[object], Any], default: object) -> Any:  # noqa: ANN401 - as dataclasses.field itself
@@ -207,26 +58,32 @@ class Server:
     """[server]: where clients are answered."""
 
     listen: tuple[Endpoint, ...] = _key(Many(endpoint, at_least=1), ["127.0.0.1:5353"])
-    workers: int = _key(_whole(0, 256), 0)
-    allow_from: tuple[type_of_network, ...] = _key(
-        Many(_network),
+    workers: int = _key(whole_number(0, 256), 0)
+    allow_from: tuple[Network, ...] = _key(
+        Many(network),
         ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fe80::/10"],
     )
-    node: str = _key(_node, socket.gethostname() or "node")
+    node: str = _key(node_name, socket.gethostname() or "node")
+    tls_listen: tuple[Endpoint, ...] = _key(Many(endpoint), [])
+    https_listen: tuple[Endpoint, ...] = _key(Many(endpoint), [])
+    certificate: str = _key(path_text, "")
+    private_key: str = _key(path_text, "")
+    name: str = _key(domain_name_or_none, "")
+    unserved: str = _key(one_of("refuse", "drop"), "refuse")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """[state]: what is kept on disk."""
 
-    directory: Path = _key(lambda value: Path(_path(value)), "./var")
+    directory: Path = _key(lambda value: Path(path_text(value)), "./var")
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
     """[database]: where configuration, lists and, on Postgres, the log are kept."""
 
-    url: str = _key(_database_url, "")
+    url: str = _key(database_address, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +94,11 @@ class Upstream:
         Many(upstream, at_least=1),
         ["tls://9.9.9.9#dns.quad9.net", "tls://1.1.1.2#security.cloudflare-dns.com"],
     )
-    try_timeout_ms: int = _key(_whole(50, 10_000), 1000)
-    deadline_ms: int = _key(_whole(100, 30_000), 4000)
-    ca_file: str = _key(_path, "")
+    zones: Mapping[str, tuple[UpstreamAddress, ...]] = _key(zone_table, {})
+    failover_ms: int = _key(whole_number(20, 10_000), 250)
+    try_timeout_ms: int = _key(whole_number(50, 10_000), 1000)
+    deadline_ms: int = _key(whole_number(100, 30_000), 4000)
+    ca_file: str = _key(path_text, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,39 +106,64 @@ class Admin:
     """[admin]: the HTTP API."""
 
     listen: Endpoint = _key(endpoint, "127.0.0.1:8053")
-    host_names: tuple[str, ...] = _key(Many(_text), [])
+    host_names: tuple[str, ...] = _key(Many(text_value), [])
 
 
 @dataclass(frozen=True, slots=True)
 class QueryLog:
     """[querylog]: the log of lookups."""
 
-    retention_days: int = _key(_whole(1, 36_500), 365)
-    on_full: str = _key(_one_of("serve", "refuse"), "serve")
-    sync_interval_ms: int = _key(_whole(10, 60_000), 1000)
+    retention_days: int = _key(whole_number(1, 36_500), 365)
+    on_full: str = _key(one_of("serve", "refuse"), "serve")
+    sync_interval_ms: int = _key(whole_number(10, 60_000), 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
     """[filter]: how names are sunk."""
 
-    default_group: str = _key(_text, "students")
-    block_ttl_seconds: int = _key(_whole(0, 86_400), 10)
+    default_group: str = _key(text_value, "students")
+    block_ttl_seconds: int = _key(whole_number(0, 86_400), 10)
+    private_zones: tuple[str, ...] = _key(Many(domain_name), [])
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """[local]: records that are answered from here."""
+
+    records: tuple[LocalRecord, ...] = _key(Many(local_record), [])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """[limits]: what one client may take of the service."""
+
+    queries_per_second: int = _key(whole_number(0, 1_000_000), 500)
+    burst: int = _key(whole_number(1, 10_000_000), 5_000)
+    in_flight: int = _key(whole_number(1, 100_000), 300)
+    exempt: tuple[Network, ...] = _key(Many(network), ["127.0.0.0/8", "::1/128"])
+    connections: int = _key(whole_number(1, 100_000), 1024)
+    connections_per_client: int = _key(whole_number(1, 100_000), 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Blocklists:
     """[blocklists]: what no list may block, beside the upstreams' own names and a few of everybody's."""
 
-    canaries: tuple[str, ...] = _key(Many(_domain), [])
+    canaries: tuple[str, ...] = _key(Many(domain_name), [])
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
     """[cache]: the answers that each worker keeps."""
 
-    entries: int = _key(_whole(0, 10_000_000), 100_000)
-    max_ttl_seconds: int = _key(_whole(1, 604_800), 86_400)
+    entries: int = _key(whole_number(0, 10_000_000), 100_000)
+    bytes: int = _key(whole_number(0, 1 << 40), 64 << 20)
+    min_ttl_seconds: int = _key(whole_number(0, 3600), 0)
+    max_ttl_seconds: int = _key(whole_number(1, 604_800), 86_400)
+    failure_seconds: int = _key(whole_number(1, 300), 5)
+    stale_seconds: int = _key(whole_number(0, 604_800), 86_400)
+    stale_after_ms: int = _key(whole_number(0, 30_000), 1800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +177,8 @@ class Settings:
     admin: Admin = field(default_factory=Admin)
     querylog: QueryLog = field(default_factory=QueryLog)
     filter: Filter = field(default_factory=Filter)
+    local: Local = field(default_factory=Local)
+    limits: Limits = field(default_factory=Limits)
     blocklists: Blocklists = field(default_factory=Blocklists)
     cache: Cache = field(default_factory=Cache)
     source: Path | None = None
@@ -316,6 +202,8 @@ _SECTIONS: dict[str, type] = {
     "admin": Admin,
     "querylog": QueryLog,
     "filter": Filter,
+    "local": Local,
+    "limits": Limits,
     "blocklists": Blocklists,
     "cache": Cache,
 }
@@ -342,19 +230,72 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
 
 def from_document(
-    document: Mapping[str, Any], base: Path, *, source: Path | None = None, problems: Sequence[str] = ()
+    document: Mapping[str, Any],
+    base: Path,
+    *,
+    source: Path | None = None,
+    problems: Sequence[str] = (),
+    looks_at_files: bool = True,
 ) -> Settings:
-    """Return the settings that a parsed file makes. Raises `SettingsError` with every problem, given ones included."""
+    """Return the settings that a parsed file makes. Raises `SettingsError` with every problem, given ones included.
+
+    The files that are named are looked at unless somebody did so already: what happens to them later is the concern of
+    whoever reads them.
+    """
     found = [*problems, *_unknown_sections(document)]
     sections = {name: _section(name, kind, document.get(name, {}), found) for name, kind in _SECTIONS.items()}
-    ca_file = sections["upstream"].ca_file and base / sections["upstream"].ca_file
-    if ca_file and not ca_file.is_file():
-        found.append(f"upstream.ca_file: {ca_file} is no file that can be read")
+    ca_file = sections["upstream"].ca_file and str(base / sections["upstream"].ca_file)
+    found += _contradictions(sections["local"].records)
+    server = sections["server"]
+    if (server.tls_listen or server.https_listen) and not (server.certificate and server.private_key):
+        found.append("server.certificate: tls_listen and https_listen need a certificate and its private_key")
+    files = {key: str(base / getattr(server, key)) for key in ("certificate", "private_key") if getattr(server, key)}
+    if looks_at_files:
+        found += _unreadable({"upstream.ca_file": ca_file} | {f"server.{key}": path for key, path in files.items()})
+        found += _no_authorities(ca_file) if ca_file and _readable(ca_file) else []
     if found:
         raise SettingsError(found)
+    sections["server"] = replace(server, **files)
     sections["state"] = State((base / sections["state"].directory).resolve())
-    sections["upstream"] = replace(sections["upstream"], ca_file=str(ca_file))
+    sections["upstream"] = replace(sections["upstream"], ca_file=ca_file)
     return Settings(**sections, source=source, document=document, base=base)
+
+
+def _contradictions(records: Sequence[LocalRecord]) -> list[str]:
+    """Return what is wrong with records that are each sound (RFC 1034 section 3.6.2)."""
+    count = Counter(record.name for record in records)
+    aliases = {record.name for record in records if record.rdtype == "CNAME"}
+    leads_to = {r.name: r.rdata.lower().removesuffix(".") for r in records if r.rdtype == "CNAME"}
+    return [
+        *(f"local.records: {name} has a CNAME, and so no other record" for name in sorted(aliases) if count[name] > 1),
+        *(f"local.records: {name} leads back to itself" for name in sorted(leads_to) if _returns(name, leads_to)),
+    ]
+
+
+def _returns(name: str, leads_to: Mapping[str, str]) -> bool:
+    """Tell whether a name's aliases come back to it."""
+    target = leads_to[name]
+    for _ in leads_to:
+        if target == name:
+            return True
+        target = leads_to.get(target, "")
+    return False
+
+
+def _unreadable(files: Mapping[str, str]) -> list[str]:
+    return [f"{key}: {path} is no file that can be read" for key, path in files.items() if path and not _readable(path)]
+
+
+def _no_authorities(ca_file: str) -> list[str]:
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except ssl.SSLError:
+        return [f"upstream.ca_file: {ca_file} holds no certificate in PEM form"]
+    return []
+
+
+def _readable(path: str) -> bool:
+    return Path(path).is_file() and os.access(path, os.R_OK)
 
 
 def _read(path: Path) -> dict[str, Any]:

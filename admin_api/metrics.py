@@ -35,6 +35,7 @@ def stats(status: Mapping[str, Any]) -> dict[str, Any]:
         "cached_answers": sum(worker["cached_answers"] for worker in workers),
         "in_flight": sum(worker["in_flight"] for worker in workers),
         "unlogged": sum(worker["unlogged"] for worker in workers),
+        "turned_away": sum(worker["turned_away"] for worker in workers),
         "sources": lists["sources"],
         "sources_failing": len(lists["failing"]),
         "rules": lists["rules"],
@@ -53,6 +54,7 @@ def troubles(status: Mapping[str, Any]) -> list[str]:
         "lists": bool(stale_sources(status)),
         "log_store": journal["store"] != "ok",
         "journal": any(worker["unlogged"] for worker in workers),
+        "upstreams": bool(status.get("upstreams")) and not any(found["trusted"] for found in status["upstreams"]),
         "policy": any(worker["policy_version"] != status["policy_version"] for worker in workers),
     }
     return [part for part, is_troubled in found.items() if is_troubled]
@@ -89,6 +91,8 @@ def _metrics(status: Mapping[str, Any]) -> Iterable[Metric]:
 
     yield Metric("hallmonitor_lookups_total", "counter", "Lookups that were answered.", of_workers("lookups"))
     yield Metric("hallmonitor_unlogged_lookups_total", "counter", "Lookups not logged.", of_workers("unlogged"))
+    yield Metric("hallmonitor_turned_away_total", "counter", "Lookups refused by rule.", of_workers("turned_away"))
+    yield from _of_upstreams(status.get("upstreams", ()))
     yield Metric("hallmonitor_cached_answers", "gauge", "Answers in the cache.", of_workers("cached_answers"))
     yield Metric("hallmonitor_in_flight", "gauge", "Lookups that wait for an upstream.", of_workers("in_flight"))
     yield Metric("hallmonitor_worker_serving", "gauge", "1 while it serves.", _serving(workers))
@@ -105,6 +109,15 @@ def _metrics(status: Mapping[str, Any]) -> Iterable[Metric]:
     yield Metric("hallmonitor_journal_backlog_bytes", "gauge", "Not shipped yet.", one(journal["backlog_bytes"]))
     yield Metric("hallmonitor_journal_segments", "gauge", "Segments on disk.", one(journal["segments"]))
     yield Metric("hallmonitor_log_rows_shipped_total", "counter", "Log rows stored.", one(journal["shipped_rows"]))
+
+
+def _of_upstreams(upstreams: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
+    """Yield what is known of each upstream."""
+    labels = [({"upstream": found["upstream"], "zone": found["zone"]}, found) for found in upstreams]
+    up = [(of, float(found["trusted"])) for of, found in labels]
+    latency = [(of, found["latency_ms"] / 1000) for of, found in labels]
+    yield Metric("hallmonitor_upstream_up", "gauge", "1 while it is asked in its turn.", up)
+    yield Metric("hallmonitor_upstream_latency_seconds", "gauge", "How long it takes, smoothed.", latency)
 
 
 def _of_sources(sources: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:

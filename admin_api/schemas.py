@@ -151,7 +151,17 @@ _STATS = {
     "policy_version": _WHOLE,
     "uptime_seconds": {"type": "number"},
     **dict.fromkeys(
-        ("workers", "workers_serving", "worker_restarts", "lookups", "cached_answers", "in_flight", "unlogged"), _WHOLE
+        (
+            "workers",
+            "workers_serving",
+            "worker_restarts",
+            "lookups",
+            "cached_answers",
+            "in_flight",
+            "unlogged",
+            "turned_away",
+        ),
+        _WHOLE,
     ),
     "sources": _WHOLE_OR_NULL,
     "sources_failing": _WHOLE,

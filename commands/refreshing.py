@@ -3,7 +3,8 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,8 @@ import click
 from commands.context import Context, counted, json_option, pass_context, printable, show_list
 from commands.progress import Progress
 from commands.times import age
+from control.errors import ControlError
+from control.session import Session
 from storage import sources
 from storage.database import now
 from storage.sources import Source
@@ -38,7 +41,7 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
     from blocklists.refresh import Terms, refresh  # noqa: PLC0415 - the HTTP client is for fetching alone
 
     session = context.session
-    with session.state.locked("refresh"):  # before the sources are read: another refresh may be at them
+    with _alone(session, quiet=as_json):  # before the sources are read: another refresh may be at them
         with session.database.reading() as connection:
             everything = sources.list_all(connection)
             chosen = [sources.get(connection, key) for key in dict.fromkeys(keys)] or [
@@ -55,16 +58,38 @@ def refresh_command(context: Context, keys: tuple[str, ...], *, force: bool, as_
                     progress=progress.report,
                 )
             )
-    session.publish(wait_for_index=True)
+    problems = [] if (unpublished := _unpublished(session)) is None else [unpublished]
     with session.database.reading() as connection:
         after = {source.key: source for source in sources.list_all(connection)}
     show_outcomes(outcomes, after, as_json=as_json)
-    failed = [outcome for outcome in outcomes if outcome.error]
+    failed = [f"{outcome.source}: {outcome.error}" for outcome in outcomes if outcome.error]
     if failed:
-        names = "; ".join(f"{outcome.source}: {outcome.error}" for outcome in failed)
-        said = f"hallmonitor: {len(failed)} of {len(outcomes)} sources failed: {names}"
-        click.echo(printable(said), err=True)
+        problems.append(f"{len(failed)} of {len(outcomes)} sources failed: {'; '.join(failed)}")
+    if problems:
+        click.echo(printable(f"hallmonitor: {'; '.join(problems)}"), err=True)
         sys.exit(1)
+
+
+@contextmanager
+def _alone(session: Session, *, quiet: bool) -> Iterator[None]:
+    """Hold off other refreshes of this node; one that goes on may wait for a slow publisher, so people are told."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(session.state.locked("refresh", wait=False))
+        except BlockingIOError:
+            if not quiet:
+                click.echo("Another refresh goes on: waiting for its end.", err=True)
+            held.enter_context(session.state.locked("refresh"))
+        yield
+
+
+def _unpublished(session: Session) -> str | None:
+    """Bring what was stored into force; return why that can't be: how storing went is told all the same."""
+    try:
+        session.publish(wait_for_index=True)
+    except ControlError as error:
+        return f"what was stored is not in force yet: {error}"
+    return None
 
 
 def show_outcomes(outcomes: "Sequence[Outcome]", after: Mapping[str, Source], *, as_json: bool) -> None:

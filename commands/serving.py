@@ -11,7 +11,9 @@ from rich.text import Text
 
 from commands.context import Context, cell, console, json_option, pass_context, show_list, show_one
 from control.explain import explain
+from control.listening import contradictions, misnamed, unproved
 from policy.names import normalise
+from resolver.local import LocalNames
 from settings import Settings, SettingsError
 from storage import checks
 
@@ -66,7 +68,7 @@ def status(context: Context, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    workers = found.pop("workers")
+    workers, upstreams = found.pop("workers"), found.pop("upstreams", [])
     lists = found["lists"]
     failing, stale = lists.pop("failing"), lists.pop("stale", [])
     lists.pop("by_source", None)  # which `sources list` shows
@@ -76,8 +78,10 @@ def status(context: Context, *, as_json: bool) -> None:
     show_one(found | troubles, as_json=False)
     if workers:
         click.echo()
-        columns = ("number", "pid", "state", "policy_version", "lookups", "cached_answers", "in_flight", "unlogged")
-        show_list(workers, columns, as_json=False, empty="")
+        show_list(workers, _OF_WORKERS, as_json=False, empty="")
+    if upstreams:
+        click.echo()
+        show_list(upstreams, _OF_UPSTREAMS, as_json=False, empty="")
 
 
 @click.command()
@@ -86,13 +90,19 @@ def status(context: Context, *, as_json: bool) -> None:
 def check(context: Context, *, as_json: bool) -> None:
     """Validate the configuration and report everything that is wrong with it at once."""
     problems: list[str] = []
+    warnings: list[str] = []
     file = context.config_file
     try:
-        context.read_settings()
+        server = context.read_settings().server
+        problems = list(contradictions(server)) or list(misnamed(server))
+        warnings = [] if problems else list(unproved(server))
     except SettingsError as error:
         problems = error.problems
+    found = {"valid": not problems, "file": str(file) if file else None, "problems": problems, "warnings": warnings}
+    for warning in [] if as_json else warnings:
+        click.echo(f"warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps({"valid": not problems, "file": str(file) if file else None, "problems": problems}))
+        click.echo(json.dumps(found))
     elif not problems:
         click.echo(f"{file or 'no file: every key has its default'}: valid")
     else:
@@ -113,8 +123,9 @@ def lookup(context: Context, name: str, *, client: str, qtype: str, as_json: boo
     """Tell what a client would get for NAME, and why."""
     wanted = normalise(name)
     address = _option(checks.address, client, "--client")
-    snapshot = context.session.snapshot()
-    found = _option(lambda text: explain(snapshot, wanted, address, text), qtype, "--type")
+    snapshot, settings = context.session.snapshot(), context.session.settings
+    local = LocalNames(settings.local.records, settings.upstream.zones)
+    found = _option(lambda text: explain(snapshot, local, wanted, address, text), qtype, "--type")
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -131,4 +142,9 @@ def _option(read: Callable[[str], T], text: str, option: str) -> T:
         raise click.UsageError(f"{option}: {error}") from error
 
 
+_OF_WORKERS = (
+    *("number", "pid", "state", "policy_version", "lookups", "cached_answers", "in_flight"),
+    *("unlogged", "turned_away"),
+)
+_OF_UPSTREAMS = ("upstream", "zone", "trusted", "latency_ms", "failures")
 _REASONS = ("category", "source", "rule", "clause", "exception_id", "policy_version")

@@ -6,18 +6,19 @@ from typing import Any
 
 from dnslib import QTYPE
 
-from policy.decide import decide
+from policy.decide import Verdict, decide_way
 from policy.names import normalise
-from policy.snapshot import Snapshot
+from policy.snapshot import ClientScope, Snapshot
+from resolver.local import LocalNames
 
 
-def explain(snapshot: Snapshot, name: str, client: str, qtype: str) -> dict[str, Any]:
+def explain(snapshot: Snapshot, local: LocalNames, name: str, client: str, qtype: str) -> dict[str, Any]:
     """Return the contract's lookup object. Raises `ValueError` for a name, address or type that is none."""
     wanted = normalise(name)
     address = ip_address(client)
     qtype = _type_of(qtype)
     scope = snapshot.scope_of(address)
-    verdict = decide(snapshot, scope, wanted, qtype, time.time_ns() // 1000)
+    verdict = _verdict(snapshot, scope, local, wanted, qtype)
     return {
         "name": wanted,
         "client": str(address),
@@ -30,6 +31,22 @@ def explain(snapshot: Snapshot, name: str, client: str, qtype: str) -> dict[str,
         "exception_id": verdict.exception_id or None,
         "policy_version": snapshot.version,
     }
+
+
+def _verdict(snapshot: Snapshot, scope: ClientScope, local: LocalNames, name: str, qtype: str) -> Verdict:
+    """Decide as `resolver.stages` does: special names, then exceptions, then what is ours, then lists."""
+    found = local.find(name, _number_of(qtype))
+    if found is not None and not found.is_ours:
+        return Verdict(found.verdict, rule=found.rule)
+    names = (name, *found.targets) if found is not None else (name,)
+    verdict = decide_way(snapshot, scope, names, qtype, time.time_ns() // 1000, local.is_ours)
+    if found is None or found.alias or verdict.is_blocked:
+        return verdict
+    return Verdict(found.verdict, rule=found.rule)
+
+
+def _number_of(qtype: str) -> int:
+    return int(QTYPE.reverse[qtype]) if qtype in QTYPE.reverse else int(qtype.removeprefix("TYPE"))
 
 
 def _type_of(text: str) -> str:

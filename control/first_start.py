@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-from blocklists import catalogue
 from storage import categories, groups, sources, tokens
 from storage.database import Database
 
@@ -19,6 +18,7 @@ def is_due(database: Database) -> bool:
 
 def prepare(database: Database) -> None:
     """Fill a new database; one that another process has filled meanwhile is left as it is."""
+    from blocklists import catalogue  # noqa: PLC0415 - as below
     from blocklists.refresh import BUILTIN, Terms, refresh  # noqa: PLC0415 - an HTTP client, which no other start needs
 
     with database.change(ACTOR) as change:

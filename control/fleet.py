@@ -14,15 +14,17 @@ from typing import Any
 
 from control.errors import PublishError
 from control.publisher import Published
+from resolver.supervised import DRAIN_SECONDS, LONGEST_LINE
 from settings import Settings
 
 log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 5.0
 START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = DRAIN_SECONDS + 5.0
+"""Time for the lookups in flight, and then for clients that read slowly and for the disk."""
 PAUSE_SECONDS = 1.0
-SILENCE_SECONDS = 15.0
+SILENCE_SECONDS = 6.0
 
 
 class WorkerHandle:
@@ -58,15 +60,17 @@ class WorkerHandle:
 
     async def follow(self, published: Published, heard: Callable[[str], None]) -> None:
         """Start the worker's service and follow what it says, until its channel closes; `heard` is told each event."""
-        reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=LONGEST_LINE)
         base = str(self.settings.base)
         start = {"settings": self.settings.document, "base": base, "policy": str(published.path)}
         self._writer.write(json.dumps(start).encode() + b"\n")
         try:
-            while line := await reader.readline():
+            while (line := await reader.readline()).endswith(b"\n"):  # else it was killed, in the midst of one perhaps
                 heard(self._hear(json.loads(line)))
-        except (OSError, ValueError):
-            pass  # killed: the channel is reset, or its last line cut
+        except OSError:
+            pass  # killed: the channel is reset
+        except Exception:  # it serves on for a while without us, and then another takes its place
+            log.exception("what worker %d (pid %d) says can't be read: it is let go", self.number, self.process.pid)
         finally:
             self._writer.close()
         await asyncio.to_thread(self.process.wait)
@@ -98,6 +102,7 @@ class WorkerHandle:
             "cached_answers": self.beat.get("cached", 0),
             "in_flight": self.beat.get("in_flight", 0),
             "unlogged": self.beat.get("unlogged", 0),
+            "turned_away": self.beat.get("turned_away", 0),
         }
 
     def _state(self) -> str:
@@ -223,14 +228,18 @@ class Fleet:
             await self._stop_worker(old)
 
     def replace_silent(self) -> None:
-        """Kill workers that have said nothing for long: stuck ones; others take their place. Call it often."""
+        """Kill workers that have said nothing for long: stuck ones; others take their place. Call it often.
+
+        One that starts has longer: it says nothing before it serves, and would be killed each time on a slow machine.
+        """
         now = time.monotonic()
         slept, self._looked = now - self._looked > SILENCE_SECONDS / 2, now
         if slept:  # it was this process that stood still, and perhaps the workers with it: they get their time again
             for worker in self._tasks:
                 worker.last_heard = now
         for worker in self._tasks:
-            if worker.last_heard < now - SILENCE_SECONDS and not worker.stopping:
+            patience = SILENCE_SECONDS if worker.serving.is_set() else START_SECONDS
+            if worker.last_heard < now - patience and not worker.stopping:
                 log.error("worker %d (pid %d) is stuck and will be replaced", worker.number, worker.process.pid)
                 worker.last_heard = now
                 worker.process.send_signal(signal.SIGKILL)
@@ -255,6 +264,23 @@ class Fleet:
     def status(self) -> list[dict[str, Any]]:
         """Return what is known of each worker."""
         return [worker.status() for _, worker in sorted(self._workers.items())]
+
+    def upstreams(self) -> list[dict[str, Any]]:
+        """Return how each upstream is doing, as the workers see it taken together."""
+        seen: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for worker in self._workers.values():
+            for upstream in worker.beat.get("upstreams", ()):
+                seen.setdefault((upstream["zone"], upstream["upstream"]), []).append(upstream)
+        return [
+            {
+                "upstream": name,
+                "zone": zone,
+                "trusted": all(found["trusted"] for found in each),
+                "latency_ms": max(found["latency_ms"] for found in each),
+                "failures": sum(found["failures"] for found in each),
+            }
+            for (zone, name), each in sorted(seen.items())
+        ]
 
 
 def _count(settings: Settings) -> int:

@@ -18,6 +18,7 @@ from policy.snapshot import Snapshot
 from querylog.records import Record
 from querylog.search import LogQuery
 from querylog.store import LogStore
+from resolver.local import LocalNames
 from settings import Settings
 from storage import sources
 from storage.database import Database, now
@@ -80,7 +81,8 @@ class Service:
         """Return the lookup object of the contract. Raises `ValueError` for bad input."""
         if self._snapshot is None:
             raise ControlError("no policy is loaded yet")
-        return explain(self._snapshot, name, client, qtype)
+        local = LocalNames(self.settings.local.records, self.settings.upstream.zones)
+        return explain(self._snapshot, local, name, client, qtype)
 
     async def search_log(self, query: LogQuery) -> tuple[list[Record], str | None]:
         """Return records, those of a moment ago included, and where the next page begins.
@@ -108,6 +110,7 @@ class Service:
             "policy_version": self.published.version if self.published else 0,
             "workers": workers,
             "worker_restarts": self.fleet.restarts if self.fleet else 0,
+            "upstreams": self.fleet.upstreams() if self.fleet else [],
             "index": index_status(self.published, self._snapshot) | self._indexing.status(),
             "lists": await asyncio.to_thread(lists_status, self._database),
             "journal": self._shipping.status() | {"unlogged": sum(worker["unlogged"] for worker in workers)},

@@ -130,9 +130,15 @@ class Session:
         answer = ask(self.state.control_socket, "status")
         if answer is not None:
             return answer
+        serves = self.state.is_served()
+        if serves:
+            path = self.state.control_socket
+            self._tell(
+                f"hallmonitor: the service can't be asked: nobody listens at {path}; it starts, ends, or lost that"
+            )
         waiting = segments(self.state.journal)
         return {
-            "serving": False,
+            "serving": serves,
             "node": self.settings.server.node,
             "policy_version": self.database.state().policy_version,
             "workers": [],

@@ -11,8 +11,12 @@ from control.errors import AlreadyServingError, StateError
 
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
-PATIENCE_SECONDS = 0.5
-"""For how long the supervisor's lock is tried: whoever asks whether one runs holds it for a moment."""
+TRIES = 50
+RETRY_SECONDS = 0.01
+"""How often the supervisor's lock is tried: whoever asks whether one runs holds it for a moment.
+
+Tries are counted, not the time that they take: a machine that stands still between two of them makes neither better.
+"""
 
 
 class StateDirectory:
@@ -40,11 +44,12 @@ class StateDirectory:
     def serving(self) -> Iterator[None]:
         """Hold the directory as its one supervisor. Raises `AlreadyServingError`."""
         with _opened(self.run / "supervisor.lock") as fd:
-            until = time.monotonic() + PATIENCE_SECONDS
-            while not _taken(fd):
-                if time.monotonic() > until:
-                    raise AlreadyServingError(f"another hallmonitor serves from {self.root} already")
-                time.sleep(0.01)
+            for _ in range(TRIES):
+                if _taken(fd):
+                    break
+                time.sleep(RETRY_SECONDS)
+            else:
+                raise AlreadyServingError(f"another hallmonitor serves from {self.root} already")
             yield
 
     def is_served(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from admin_api import app as admin
-from control import first_start
+from control import first_start, listening
 from control.channel import ControlSocket
 from control.errors import ControlError, ListenError
 from control.fleet import Fleet
@@ -30,9 +30,8 @@ from control.state import StateDirectory
 from control.watch import Watch
 from querylog.shipper import Shipper
 from querylog.store import open_store
-from resolver.listeners import bind, local_endpoints
-from resolver.worker import ROLE_LOCK, TAKEOVER
-from settings import Endpoint, Settings, SettingsError
+from resolver.supervised import ROLE_LOCK, TAKEOVER
+from settings import Settings, SettingsError
 from storage.database import Database
 from storage.errors import DatabaseDownError
 
@@ -88,9 +87,9 @@ class Supervisor:
 
     async def _start(self, announce: Announce) -> bool:
         """Start everything; False when it was told to stop before it was done."""
-        _try_to_bind("admin.listen", self._settings.admin.listen, socket.SOCK_STREAM)
+        listening.try_to_bind("admin.listen", self._settings.admin.listen, socket.SOCK_STREAM)
         if self._nobody_serves():
-            self._check_ports(self._settings.server.listen)
+            listening.check(self._settings.server)
         last = self._publisher.last()
         if last is not None and not await asyncio.to_thread(self._database_answers):
             await self._start_workers(last)
@@ -123,12 +122,6 @@ class Supervisor:
             except BlockingIOError:
                 return False
         return True
-
-    def _check_ports(self, listen: tuple[Endpoint, ...]) -> None:
-        """Find out before anything else whether the ports can be had. Raises `ListenError`."""
-        for endpoint in local_endpoints(listen):
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                _try_to_bind("server.listen", endpoint, kind)
 
     def _database_answers(self) -> bool:
         try:
@@ -179,7 +172,8 @@ class Supervisor:
             if time.monotonic() > until:
                 raise ControlError("workers of an earlier run still serve and do not leave")
             await asyncio.sleep(0.01)
-        self._check_ports(self._settings.server.listen)
+        listening.check(self._settings.server)
+        listening.warn(self._settings.server)
         fleet = Fleet(self._settings, published)
         self._ends.append(fleet.stop)
         await fleet.start()
@@ -254,8 +248,8 @@ class Supervisor:
             old = self._settings
             if (settings.state, settings.database, settings.admin) != (old.state, old.database, old.admin):
                 log.warning("state, database and admin settings take effect at the next start")
-            new = [endpoint for endpoint in settings.server.listen if endpoint not in old.server.listen]
-            self._check_ports(tuple(new))
+            listening.check(settings.server, old.server)
+            listening.warn(settings.server)
             await self._take(settings)
         except SettingsError as error:
             for problem in error.problems:
@@ -304,11 +298,3 @@ def serve(settings: Settings, reload: Callable[[], Settings], announce: Announce
         await Supervisor(settings, reload).run(announce)
 
     asyncio.run(main())
-
-
-def _try_to_bind(setting: str, endpoint: Endpoint, kind: socket.SocketKind) -> None:
-    """Find out whether a port can be had. Raises `ListenError` naming the setting."""
-    try:
-        bind(endpoint, kind, shared=False).close()
-    except OSError as error:
-        raise ListenError(f"{setting}: {endpoint} can't be used: {error.strerror or error}") from error

@@ -1,8 +1,9 @@
-"""Who wins: one function from a name and a client's scope to a `Verdict`.
+"""Who wins: from a name and a client's scope to a `Verdict`, and the same for a name with all that it leads to.
 
 From first to last: a live exception; the categories that the group blocks, the most severe first; otherwise allowed.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from policy.index import Match
@@ -27,22 +28,72 @@ class Verdict(NamedTuple):
         """Tell whether the name is sunk."""
         return self.verdict == "blocked"
 
+    def by_way_of(self, name: str) -> "Verdict":
+        """Return what this, decided about a name, means for another that leads there."""
+        return self._replace(rule=f"{self.rule} by way of {name}")
+
 
 ALLOWED = Verdict("allowed")
+PREFIX_DISCOVERY = "ipv4only.arpa"
+"""By its addresses hosts learn how they reach IPv4 (RFC 7050, RFC 8880 section 7): no list may say what those are."""
+
+IsOurs = Callable[[str], bool]
+"""Tells of a name whether it is the district's own: lists are about other people's."""
 
 
-def decide(snapshot: Snapshot, scope: ClientScope, name: str, qtype: str, now: int) -> Verdict:
-    """Decide a lookup: the name in normal form, the type as text, the time in microseconds since the epoch."""
-    exception = scope.exception_for(name, now)
+def decide(
+    snapshot: Snapshot, scope: ClientScope, name: str, qtype: str, now: int, is_ours: IsOurs | None = None
+) -> Verdict:
+    """Decide a name in normal form; the type as text, the time in microseconds since the epoch."""
+    exception = scope.exception_for(name, now) if scope.has_exceptions else None
     if exception is not None:
         rule = exception.domain if exception.exact else f"||{exception.domain}^"
         if exception.allows:
             return Verdict("exception", rule=f"@@{rule}", exception_id=exception.id)
         return Verdict("blocked", rule=rule, exception_id=exception.id)
     matches = snapshot.index.match(name)
-    if not matches:
+    if not matches or is_within(name, PREFIX_DISCOVERY) or (is_ours is not None and is_ours(name)):
         return ALLOWED
-    return _by_lists(snapshot, scope, [match for match in matches if _applies(match.rule.traits, name, qtype)])
+    return _by_lists(snapshot, scope, _applying(matches, name, qtype))
+
+
+def decide_way(
+    snapshot: Snapshot,
+    scope: ClientScope,
+    names: Sequence[str],
+    qtype: str,
+    now: int,
+    is_ours: IsOurs | None = None,
+    known: Verdict | None = None,
+) -> Verdict:
+    """Decide a lookup by its name, which is the first, and by those to which that leads; `known`: the verdict on it.
+
+    What lets the name through covers where it leads: an exception all of it, and what lists say as far as they reach.
+    """
+    name, *targets = names
+    verdict = decide(snapshot, scope, name, qtype, now, is_ours) if known is None else known
+    if verdict.verdict != "allowed":
+        return verdict
+    for target in targets:
+        there = decide(snapshot, scope, target, qtype, now, is_ours)
+        if there.is_blocked and not there.exception_id:
+            there = verdict = _covered(snapshot, scope, name, target, qtype)
+        if there.is_blocked:
+            return there.by_way_of(target)
+    return verdict
+
+
+def _covered(snapshot: Snapshot, scope: ClientScope, name: str, target: str, qtype: str) -> Verdict:
+    """Decide by lists what a name leads to, which they block by itself, or return what of the name lifts that.
+
+    An allow rule does so within its own category there as well, and a source of an allow category in all of them.
+    """
+    covering = [
+        match
+        for match in _applying(snapshot.index.match(name), name, qtype)
+        if match.rule.traits.action is Action.ALLOW or _is_of_allow_category(snapshot, match)
+    ]
+    return _by_lists(snapshot, scope, [*_applying(snapshot.index.match(target), target, qtype), *covering])
 
 
 def blocked_among(rules: list[Rule]) -> Rule | None:
@@ -53,6 +104,15 @@ def blocked_among(rules: list[Rule]) -> Rule | None:
     if not blocks or _overriding(allows, blocks):
         return None
     return _strongest(blocks).rule
+
+
+def _applying(matches: list[Match], name: str, qtype: str) -> list[Match]:
+    return [match for match in matches if _applies(match.rule.traits, name, qtype)]
+
+
+def _is_of_allow_category(snapshot: Snapshot, match: Match) -> bool:
+    source = snapshot.sources.get(match.source)
+    return source is not None and snapshot.categories[source.category].kind == "allow"
 
 
 def _by_lists(snapshot: Snapshot, scope: ClientScope, matches: list[Match]) -> Verdict:

@@ -65,7 +65,7 @@ def _to_a_labels(name: str) -> str:
 
 def key_of(name: str) -> str:
     """Return the index key of a name in normal form: ``www.example.com`` -> ``com.example.www.``."""
-    return ".".join(reversed(name.split("."))) + "."
+    return ".".join(name.split(".")[::-1]) + "."
 
 
 def name_of(key: str) -> str:

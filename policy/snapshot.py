@@ -7,14 +7,12 @@ what of the policy applies to its address; clients with the same rules share one
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from policy.index import Index
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from policy.networks import Address, Network, NetworkTable
 
 
 class Category(NamedTuple):
@@ -72,11 +70,10 @@ class ClientScope:
         self._by_domain: dict[str, list[PolicyException]] = {}
         for _, exception in sorted(exceptions, key=lambda item: item[0]):
             self._by_domain.setdefault(exception.domain, []).append(exception)
+        self.has_exceptions = bool(self._by_domain)
 
     def exception_for(self, name: str, now: int) -> PolicyException | None:
         """Return the exception that decides a name: the longest domain, then the nearest, then allow before block."""
-        if not self._by_domain:
-            return None
         parent = name
         while True:
             for exception in self._by_domain.get(parent, ()):
@@ -98,15 +95,17 @@ class Snapshot:
     categories: Mapping[str, Category]
     sources: Mapping[int, Source]
     """Those that count; the index may know others."""
-    networks: Mapping[int, Mapping[int, Mapping[int, str]]]
-    """IP version -> prefix length, longest first -> network's number -> group."""
+    networks: NetworkTable[str]
+    """The names of groups."""
     exceptions: tuple[PolicyException, ...]
+    client_exceptions: NetworkTable[PolicyException]
+    """Those of them that are for clients."""
     index: Index
 
     def scope_key(self, address: Address) -> tuple[Any, ...]:
         """Return what tells a client's scope from others': clients with equal keys share a scope."""
-        group = self.group_of(address)
-        return (group.name, *(nearness for nearness in self._reaching(address, group)))
+        reaching = self.client_exceptions.all_of(address)
+        return (self.group_of(address).name, *((length, exception.id) for length, exception in reaching))
 
     def scope_of(self, address: Address) -> ClientScope:
         """Return what of the policy applies to an address."""
@@ -115,31 +114,30 @@ class Snapshot:
 
     def group_of(self, address: Address) -> Group:
         """Return the group of the longest network that holds an address, or the default group."""
-        number = int(address)
-        for length, networks in self.networks[address.version].items():
-            name = networks.get(number >> (address.max_prefixlen - length))
-            if name is not None:
-                return self.groups[name]
-        return self.groups[self.default_group]
+        names = self.networks.of(address)
+        return self.groups[names[-1] if names else self.default_group]
 
     def next_expiry(self, now: int) -> int:
         """Return when the next exception ends, in microseconds since the epoch; 0: none does."""
         return min((e.expires_at for e in self.exceptions if e.expires_at > now), default=0)
 
     def _reaching(self, address: Address, group: Group) -> list[tuple[tuple[int, ...], PolicyException]]:
+        lengths: dict[int, int] = {}
+        for length, exception in self.client_exceptions.all_of(address):
+            lengths.setdefault(exception.id, length)
         found: list[tuple[tuple[int, ...], PolicyException]] = []
         for exception in self.exceptions:
-            nearness = _nearness(exception, address, group)
+            nearness = _nearness(exception, lengths.get(exception.id), group)
             if nearness is not None:
                 # Between equals: allow before block, then the newer.
                 found.append(((*nearness, not exception.allows, -exception.id), exception))
         return found
 
 
-def _nearness(exception: PolicyException, address: Address, group: Group) -> tuple[int, int] | None:
-    lengths = [n.prefixlen for n in exception.clients if n.version == address.version and address in n]
-    if lengths:
-        return _BY_CLIENT, -max(lengths)
+def _nearness(exception: PolicyException, length: int | None, group: Group) -> tuple[int, int] | None:
+    """Return how near an exception is to a client, the length being that of its longest network around the client."""
+    if length is not None:
+        return _BY_CLIENT, -length
     if group.name in exception.groups:
         return _BY_GROUP, 0
     if not exception.groups and not exception.clients:
@@ -147,18 +145,20 @@ def _nearness(exception: PolicyException, address: Address, group: Group) -> tup
     return None
 
 
-def networks_table(networks: Iterable[tuple[str, str]]) -> dict[int, dict[int, dict[int, str]]]:
-    """Return (CIDR, group) pairs in the shape of `Snapshot.networks`."""
-    table: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
-    parsed = [(ip_network(cidr), group) for cidr, group in networks]
-    for network, group in sorted(parsed, key=lambda item: -item[0].prefixlen):
-        number = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
-        table[network.version].setdefault(network.prefixlen, {})[number] = group
-    return table
-
-
 def from_document(document: Mapping[str, Any], index: Index) -> Snapshot:
     """Return the snapshot of a published document. Raises `KeyError`, `TypeError` or `ValueError` when it is none."""
+    exceptions = tuple(
+        PolicyException(
+            e["id"],
+            e["domain"],
+            e["action"] == "allow",
+            e["match"] == "exact",
+            tuple(e["groups"]),
+            tuple(ip_network(client) for client in e["clients"]),
+            e["expires_at"] or 0,
+        )
+        for e in document["exceptions"]
+    )
     return Snapshot(
         version=int(document["version"]),
         default_group=document["default_group"],
@@ -168,19 +168,9 @@ def from_document(document: Mapping[str, Any], index: Index) -> Snapshot:
         },
         categories={c["key"]: Category(c["key"], c["kind"], c["clause"]) for c in document["categories"]},
         sources={s["id"]: Source(s["key"], s["category"]) for s in document["sources"]},
-        networks=networks_table((n["cidr"], n["group"]) for n in document["networks"]),
-        exceptions=tuple(
-            PolicyException(
-                e["id"],
-                e["domain"],
-                e["action"] == "allow",
-                e["match"] == "exact",
-                tuple(e["groups"]),
-                tuple(ip_network(client) for client in e["clients"]),
-                e["expires_at"] or 0,
-            )
-            for e in document["exceptions"]
-        ),
+        networks=NetworkTable((ip_network(n["cidr"]), n["group"]) for n in document["networks"]),
+        exceptions=exceptions,
+        client_exceptions=NetworkTable((network, e) for e in exceptions for network in e.clients),
         index=index,
     )
 

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 MAGIC = b"HMJ1"
 SUFFIX = ".journal"
 SEGMENT_BYTES = 64 << 20
-REMEMBERED_DECISIONS = 50_000
 RETRY_SECONDS = 1.0
 LONGEST = 0xFFFFFFFF  # microseconds: what a lookup has room for
 MAX_BODY = 64 << 20  # no batch comes near: a longer one is a torn or foreign file
@@ -51,6 +50,12 @@ class Kind(IntEnum):
     CLIENT = 1
     DECISION = 2
     GAP = 3  # lookups that could not be written: decimal count, first and last time, NUL-joined
+
+
+CLIENT, DECISION = (
+    int(Kind.CLIENT),
+    int(Kind.DECISION),
+)  # an enumeration's member is looked up each time, for as long as all the rest takes
 
 
 class JournalWriter:
@@ -81,31 +86,31 @@ class JournalWriter:
         """Called when every number given so far is void."""
         self._segment_bytes = segment_bytes
         self._fd = -1
+        self._complete: list[int] = []
+        """Segments that nothing is appended to any more: `sync` closes them, so that nobody else waits for the disk."""
+        self._is_new = False
+        """Whether the segment's name may not be on the disk yet."""
         self._size = 0
         self._gap = (0, 0, 0)  # count, first and last time of the lookups lost since the last good batch
         self._retry_at = 0.0
         self._definitions: list[bytes] = []
-        self._decisions: dict[Decision, int] = {}
         self._next_number = 0
         directory.mkdir(parents=True, exist_ok=True)
         self._open_segment()
 
     def client(self, client: Client) -> int:
         """Define a client in this segment and return its number."""
-        return self._define(Kind.CLIENT, encode_client(client))
+        return self.define(CLIENT, encode_client(client))
 
-    def decision(self, decision: Decision, *, remember: bool = True) -> int:
-        """Return a decision's number in this segment; defines it where it is not remembered.
+    def decision(self, decision: Decision) -> int:
+        """Define a decision in this segment and return its number."""
+        return self.define(DECISION, encode_decision(decision))
 
-        One that will hardly come again, as that of a name asked for the first time, need not be.
-        """
-        if not remember:
-            return self._define(Kind.DECISION, encode_decision(decision))
-        number = self._decisions.get(decision)
-        if number is None:
-            if len(self._decisions) >= REMEMBERED_DECISIONS:
-                self._decisions.clear()
-            number = self._decisions[decision] = self._define(Kind.DECISION, encode_decision(decision))
+    def define(self, kind: int, octets: bytes) -> int:
+        """Define a client or a decision that is encoded already, and return its number."""
+        number = self._next_number
+        self._next_number = number + 1
+        self._definitions.append(_DEFINITION.pack(kind, number, len(octets)) + octets)
         return number
 
     def commit(self) -> bool:
@@ -117,7 +122,6 @@ class JournalWriter:
             self._lose(pending)
             # Nothing will name what was defined for them: a new segment voids all numbers.
             self._definitions.clear()
-            self._decisions.clear()
             self._retry()
             return False
         body = _pack_lookups(pending, time.time_ns() // 1000)
@@ -138,10 +142,19 @@ class JournalWriter:
         return True
 
     def sync(self) -> None:
-        """Bring what was written to the disk itself (fdatasync); may run in another thread."""
+        """Bring what was written to the disk itself (fdatasync); may run in another thread, as a disk may be slow."""
         fd = self._fd
-        if fd >= 0:
-            with contextlib.suppress(OSError):  # closed by a rotation meanwhile, which syncs
+        with contextlib.suppress(IndexError):  # none is left
+            while True:
+                complete = self._complete.pop()
+                with contextlib.suppress(OSError):
+                    os.fdatasync(complete)
+                os.close(complete)
+        with contextlib.suppress(OSError):  # given up meanwhile
+            if self._is_new:
+                self._is_new = False
+                _sync_directory(self._directory)
+            if fd >= 0:
                 os.fdatasync(fd)
 
     def close(self) -> None:
@@ -154,12 +167,6 @@ class JournalWriter:
             self.sync()
             os.close(self._fd)
             self._fd = -1
-
-    def _define(self, kind: Kind, data: bytes) -> int:
-        number = self._next_number
-        self._next_number += 1
-        self._definitions.append(_DEFINITION.pack(kind, number, len(data)) + data)
-        return number
 
     def _rotate(self) -> None:
         try:
@@ -183,21 +190,19 @@ class JournalWriter:
             fcntl.flock(fd, fcntl.LOCK_EX)
             _write_whole(fd, head)
             born.rename(self._directory / name)
-            _sync_directory(self._directory)
         except OSError:
             os.close(fd)
             for path in (born, self._directory / name):
                 path.unlink(missing_ok=True)
             raise
         if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
+            self._complete.append(self._fd)
         self._fd, self._size, self._gap, self.failure = fd, len(head), (0, 0, 0), None
+        self._is_new = True
         self._forget_numbers()
 
     def _forget_numbers(self) -> None:
         self._definitions.clear()
-        self._decisions.clear()
         self._next_number = 0
         self.on_new_segment()
 

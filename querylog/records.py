@@ -79,9 +79,17 @@ def decode_client(data: bytes) -> Client:
     return Client(address, group, transport)
 
 
+_DECISION_FORM = "%s\0%s\0%s\0%s\0%s\0%s\0%d\0%d\0%s\0%s\0%d"  # a third of what joining the parts costs
+
+
 def encode_decision(decision: Decision) -> bytes:
     """Return a decision's definition as bytes."""
-    return "\0".join(map(str, decision[:-1])).encode() + (b"\x001" if decision.cached else b"\x000")
+    return (_DECISION_FORM % decision).encode()
+
+
+def encode_decision_tail(decision: Decision) -> bytes:
+    """Return what follows name and type in a decision's bytes: the same for most of the names that are asked for."""
+    return encode_decision(decision._replace(qname="", qtype=""))[1:]
 
 
 def decode_decision(data: bytes) -> Decision:

@@ -10,36 +10,44 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from policy import snapshot as snapshots
 from policy.snapshot import Snapshot
 from querylog.journal import JournalWriter
+from resolver import cache_file
 from resolver.engine import Engine, name_asked
 from resolver.garbage import Garbage
-from resolver.listeners import TcpListener, UdpListener, local_endpoints
+from resolver.listeners.binding import local_endpoints
+from resolver.listeners.limits import Limits
+from resolver.listeners.streams import Streams
+from resolver.listeners.udp import UdpListener
+from resolver.supervised import DRAIN_SECONDS, LONGEST_LINE, ROLE_LOCK, TAKEOVER
 from settings import from_document
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 BEAT_SECONDS = 1.0
+KEEP_SECONDS = 300.0
+"""Between the times that cached answers are brought to disk."""
 ORPHAN_SECONDS = 10.0
+CLOCK_IS_SET = 1_000_000
+"""Microseconds: when the wall clock moves so much within a tick, what was decided by it is decided anew."""
 WARMING = 1_000
 """Recent queries that a new index is asked: of 2,000 expressions, the first 100 take 0.5 ms each, later ones 0.02."""
 SWITCH_SECONDS = 0.0005
 """How long a thread that makes a policy ready may hold the interpreter, each time that the loop lets go of it."""
-LONGEST_LINE = 16 << 20
-ROLE_LOCK = "serving.lock"
-"""Each worker holds it shared; a supervisor that takes over waits for it, and holds it while it starts its own."""
-TAKEOVER = "takeover"
-"""A file whose change tells orphaned workers to leave."""
+DESCRIPTORS = 65_536
+"""As many as the service's unit allows: a shell's 1,024 are fewer than `limits.connections` and ports to upstreams."""
 
 
 class Worker:
@@ -50,28 +58,36 @@ class Worker:
         self._channel = channel
         self._stopping = asyncio.Event()
         self._udp: list[UdpListener] = []
-        self._tcp: list[TcpListener] = []
 
-    async def run(self) -> None:
-        """Serve until told to stop."""
+    async def run(self) -> int:
+        """Serve until told to stop; return the exit status, which is not 0 when a bug was the reason to stop."""
         reader, writer = await asyncio.open_connection(sock=self._channel, limit=LONGEST_LINE)
         self._writer = writer
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_on_failure)
         loop.add_signal_handler(signal.SIGTERM, self._stopping.set)
         loop.add_signal_handler(signal.SIGINT, lambda: None)  # a terminal's ^C is the supervisor's to handle
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         start = json.loads(await reader.readline() or "null")
         if start is None:
-            return
-        await self._start(start)
-        tasks = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._tick())]
-        await self._stopping.wait()
-        for task in tasks:
+            return 0
+        await asyncio.to_thread(int)  # so that there is a thread when no descriptor or memory is left for one
+        self._start(start)
+        tasks = [asyncio.create_task(task) for task in (self._listen(reader), self._tick(), self._told_to_stop())]
+        ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
             task.cancel()
+        bugs = [bug for task in ended if (bug := task.exception()) is not None]
+        for bug in bugs:  # without its clock or its ears a worker only seems to serve: another takes its place
+            log.error("a bug ends this worker", exc_info=bug)
         await self._stop()
+        return 1 if bugs else 0
 
-    async def _start(self, message: dict[str, Any]) -> None:
-        settings = self._settings = from_document(message["settings"], Path(message["base"]))
+    async def _told_to_stop(self) -> None:
+        await self._stopping.wait()
+
+    def _start(self, message: dict[str, Any]) -> None:
+        settings = self._settings = from_document(message["settings"], Path(message["base"]), looks_at_files=False)
         run = settings.state.directory / "run"
         self._role = os.open(run / ROLE_LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._role, fcntl.LOCK_SH)
@@ -81,13 +97,16 @@ class Worker:
             settings.state.directory / "journal", node=settings.server.node, worker=self._number
         )
         self._engine = Engine(settings, self._journal, snapshots.read(Path(message["policy"])))
-        connections: Counter[str] = Counter()
+        self._answers = settings.state.directory / "cache" / f"worker-{self._number}.answers"
+        self._digest = cache_file.digest_of(settings)
+        cache_file.read(self._answers, self._engine.cache, self._digest, settings.cache.stale_seconds)
+        limits = Limits(settings.limits.connections, settings.limits.connections_per_client)
+        self._streams = Streams(settings.server, self._engine, limits)
         for endpoint in local_endpoints(settings.server.listen):
             self._udp.append(UdpListener(endpoint, self._engine))
-            self._tcp.append(TcpListener(endpoint, self._engine, connections))
-        for listener in self._tcp:
-            await listener.start()
+        self._streams.start()
         self._expiry = self._engine.snapshot.next_expiry(_now())
+        self._keeping = Periodic(KEEP_SECONDS, time.monotonic())
         self._garbage = Garbage(time.monotonic())
         sys.setswitchinterval(SWITCH_SECONDS)
         self._say(event="serving", policy=self._engine.snapshot.version)
@@ -103,10 +122,12 @@ class Worker:
         await self._outlive_supervisor()
 
     async def _next_line(self, reader: asyncio.StreamReader) -> bytes:
+        """Return what the supervisor says next; nothing when it is gone, in the midst of a line perhaps."""
         try:
-            return await reader.readline()
+            line = await reader.readline()
         except OSError:
             return b""
+        return line if line.endswith(b"\n") else b""
 
     async def _adopt(self, path: Path) -> None:
         """Bring a policy into force. It is made ready in a thread, which takes a while: answers go on meanwhile."""
@@ -129,27 +150,30 @@ class Worker:
         self._stopping.set()
 
     async def _tick(self) -> None:
-        """Do what is due: exceptions that end, the disk, idle connections, a sign of life."""
-        loop = asyncio.get_running_loop()
-        next_sync = next_beat = time.monotonic()
+        """Do what is due: exceptions that end, the disk, clients' connections, a sign of life."""
+        now = time.monotonic()
+        syncing = Periodic(self._settings.querylog.sync_interval_ms / 1000, now)
+        next_beat = now
         lookups = 0
+        last_ahead = _now() - int(now * 1_000_000)
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            if self._expiry and _now() >= self._expiry:
-                self._engine.forget_numbers()
-                self._expiry = self._engine.snapshot.next_expiry(_now())
-            self._engine.let_go()
             now = time.monotonic()
-            if now >= next_sync:
-                next_sync = now + self._settings.querylog.sync_interval_ms / 1000
-                await loop.run_in_executor(None, self._journal.sync)
+            wall = _now()
+            ahead = wall - int(now * 1_000_000)
+            if abs(ahead - last_ahead) > CLOCK_IS_SET or (self._expiry and wall >= self._expiry):
+                self._engine.forget_numbers()
+                self._expiry = self._engine.snapshot.next_expiry(wall)
+            last_ahead = ahead
+            self._engine.let_go()
+            syncing.run(now, self._journal.sync)
+            self._keeping.run(now, self._kept)
             if now >= next_beat:
                 next_beat = now + BEAT_SECONDS
                 self._beat()
                 self._garbage.look(now, self._engine.lookups - lookups)
                 lookups = self._engine.lookups
-                for listener in self._tcp:
-                    listener.drop_idle()
+                self._streams.look(now)
 
     def _beat(self) -> None:
         engine = self._engine
@@ -160,7 +184,13 @@ class Worker:
             cached=engine.cached_answers,
             in_flight=engine.forwarder.in_flight,
             unlogged=self._journal.lost,
+            turned_away=engine.turned_away,
+            upstreams=engine.forwarder.status(),
         )
+
+    def _kept(self) -> None:
+        """Bring the cached answers to disk."""
+        cache_file.write(self._answers, self._engine.cache, self._digest)
 
     def _say(self, **message: object) -> None:
         if not self._writer.is_closing():
@@ -170,19 +200,55 @@ class Worker:
         """Finish what is in flight, write the journal out, and let go."""
         for udp in self._udp:
             udp.stop_reading()
-        for tcp in self._tcp:
-            tcp.stop_accepting()
-        until = time.monotonic() + self._settings.upstream.deadline_ms / 1000 + 1
+        self._streams.stop_accepting()
+        until = time.monotonic() + min(self._settings.upstream.deadline_ms / 1000 + 1, DRAIN_SECONDS)
         while self._engine.forwarder.in_flight and time.monotonic() < until:  # noqa: ASYNC110 - a count has no event
             await asyncio.sleep(0.01)
+        self._engine.forwarder.give_up()
         self._engine.flush()
         for udp in self._udp:
             udp.close()
-        for tcp in self._tcp:
-            tcp.close()
+        await self._streams.close()
         self._engine.forwarder.close()
         self._journal.close()
+        await self._keeping.ended()  # it writes the same file
+        self._kept()  # last: if there is no time left for it, only what is a convenience is lost
         self._writer.close()
+
+
+class Periodic:
+    """Work in a thread now and then, as on a disk that may be slow: nobody waits for it, and it never runs twice."""
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self._seconds = seconds
+        self._due = now + seconds
+        self._running: asyncio.Future[None] | None = None
+
+    def run(self, now: float, work: Callable[[], None]) -> None:
+        """Begin the work if it is due and the last has ended."""
+        if now >= self._due and (self._running is None or self._running.done()):
+            self._due = now + self._seconds
+            self._running = asyncio.get_running_loop().run_in_executor(None, work)
+            self._running.add_done_callback(_tell_of_bug)
+
+    async def ended(self) -> None:
+        """Wait for the end of work that is under way, however it ends."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+
+def _tell_of_bug(work: asyncio.Future[None]) -> None:
+    if not work.cancelled() and (bug := work.exception()) is not None:
+        log.error("work in a thread failed, and will be tried again", exc_info=bug)
+
+
+def _on_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of a callback's failure; without memory, end: what couldn't be read would fail again, for ever."""
+    if isinstance(context.get("exception"), MemoryError):
+        with suppress(MemoryError):
+            log.error("no memory is left: this worker ends")
+        os._exit(1)  # as if killed: each lookup that was answered is in the journal
+    loop.default_exception_handler(context)
 
 
 def _made_ready(path: Path, last: Snapshot, asked: list[bytes]) -> Snapshot:
@@ -211,6 +277,8 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s worker {number}: %(levelname)s %(message)s"
     )
+    allowed, possible = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, min(possible, DESCRIPTORS)), possible))
     channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
-    asyncio.run(Worker(number, channel).run())
+    sys.exit(asyncio.run(Worker(number, channel).run()))

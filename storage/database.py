@@ -6,12 +6,10 @@ write without a race. Readers see one moment and never wait.
 """
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import psycopg
 from sqlalchemy import Connection, select, update
 from sqlalchemy.exc import DatabaseError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -19,17 +17,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from storage import schema
 from storage.engine import BEGIN, WAIT, create, set_durable, steps_alone
 from storage.errors import DatabaseDownError
-from storage.migrations import upgrade
-
-# What the libraries raise when the database is at fault, or out of reach; the drivers' own come from `entries`.
-_OUT_OF_ORDER = (
-    OperationalError,
-    InterfaceError,
-    InternalError,
-    sqlite3.OperationalError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-)
 
 
 class PolicyState(NamedTuple):
@@ -146,6 +133,10 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = create(url)
+        # What is raised when the database is at fault, or out of reach; the driver's own come from `entries`.
+        driver = self._engine.dialect.loaded_dbapi
+        ours = (OperationalError, InterfaceError, InternalError)
+        self._out_of_order = (*ours, driver.OperationalError, driver.InterfaceError)
         plain = self._engine.url.set(drivername=self._engine.dialect.name)
         self.name = plain.render_as_string(hide_password=True)
         """The URL without its password, for people."""
@@ -161,7 +152,10 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema to this version's. Safe when several processes or nodes do so at once."""
         with self._translated(), self._writing() as connection:
-            upgrade(connection)
+            if not is_current(connection):
+                from storage.migrations import upgrade  # noqa: PLC0415 - loading Alembic takes longer than most commands
+
+                upgrade(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -229,7 +223,7 @@ class Database:
             yield
         except PoolTimeoutError as error:
             raise DatabaseDownError(f"the database {self.name} has no connection to spare") from error
-        except _OUT_OF_ORDER as error:
+        except self._out_of_order as error:
             raise self._down(error) from error
         except DatabaseError as error:
             if type(error) is DatabaseError:  # a damaged file; its subclasses are mistakes of ours
@@ -240,6 +234,13 @@ class Database:
         cause = getattr(error, "orig", None) or error
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         return DatabaseDownError(f"the database {self.name} can't be used: {lines[0].strip()}")
+
+
+def is_current(connection: Connection) -> bool:
+    """Tell whether the schema is this version's, by the table in which Alembic keeps its revision."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return False
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == schema.REVISION
 
 
 def read_state(connection: Connection) -> PolicyState:

@@ -16,6 +16,9 @@ from sqlalchemy import (
     Text,
 )
 
+REVISION = "0002"
+"""The newest in `storage.migrations`, which leads to these tables."""
+
 # Every constraint has a name that a later migration can drop it by, the same in both databases.
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -1,4 +1,7 @@
-"""The databases: what runs on one runs on both, a fresh SQLite file and a database on a real Postgres."""
+"""The databases: what runs on one runs on both, a fresh SQLite file and a database on a real Postgres.
+
+And what all tests by Hypothesis have in common: no example may be too slow, on a machine that does other things too.
+"""
 
 import os
 import shutil
@@ -7,12 +10,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from storage.database import Database
 from storage.schema import metadata
 from tests.support.postgres import NoPostgresError, PostgresServer, fresh_database
 
 BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

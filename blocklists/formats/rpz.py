@@ -51,9 +51,9 @@ class Rpz(LineReader):
         if indented and self.skips(text[1:]):
             return ()
         fields, opens, closes = _fields(text)
-        if not fields or self._is_of_soa(fields, closes=closes):
+        if self._is_of_soa(fields, closes=closes) or not (fields or opens or closes):
             return ()
-        if fields[0].startswith("$"):
+        if fields and fields[0].startswith("$"):
             self._follow(fields)
             return ()
         rdtype, data = self._record(fields, indented=indented)
@@ -95,6 +95,8 @@ class Rpz(LineReader):
 
     def _record(self, fields: list[str], *, indented: bool) -> tuple[str, list[str]]:
         """Return a record's type and data; a line without an owner has the last one's."""
+        if not fields:  # a parenthesis alone
+            raise LineError(Reason.SYNTAX)
         typed = _typed(fields) if indented else None
         if typed is None:
             typed = _typed(fields[1:])

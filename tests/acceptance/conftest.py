@@ -9,6 +9,9 @@ from tests.support.fake_upstream import FakeUpstream
 from tests.support.postgres import PostgresServer, fresh_database
 from tests.support.server import HallMonitor
 
+PATIENCE = {"upstream": {"try_timeout_ms": 3000, "failover_ms": 3000}}
+"""So that a machine that stands still for a second has no query sent twice, which tests count."""
+
 BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
@@ -36,14 +39,16 @@ def server(
 ) -> Iterator[HallMonitor]:
     """Give a running server on each kind of database; what a test changes, it changes back or leaves alone."""
     directory = tmp_path_factory.mktemp("server")
-    with HallMonitor(directory, upstreams=[upstream.url], workers=2, database_url=server_database_url) as running:
+    with HallMonitor(
+        directory, upstreams=[upstream.url], workers=2, database_url=server_database_url, settings=PATIENCE
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def sqlite_server(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HallMonitor]:
     """Give a running server on SQLite alone, for what has nothing to do with the database."""
-    with HallMonitor(tmp_path_factory.mktemp("server"), upstreams=[upstream.url]) as running:
+    with HallMonitor(tmp_path_factory.mktemp("server"), upstreams=[upstream.url], settings=PATIENCE) as running:
         yield running
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.acceptance.conftest import PATIENCE
 from tests.support.behaviours import answering, computed_rdata, nxdomain, truncated
 from tests.support.dns_client import Dig, dig
 from tests.support.fake_upstream import FakeUpstream
@@ -20,7 +21,7 @@ TYPES = ("A", "AAAA", "HTTPS", "TXT")
 @pytest.fixture(scope="module")
 def server(upstream: FakeUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HallMonitor]:
     """Give one that listens on IPv6 too."""
-    running = HallMonitor(tmp_path_factory.mktemp("server"), upstreams=[upstream.url], workers=1)
+    running = HallMonitor(tmp_path_factory.mktemp("server"), upstreams=[upstream.url], workers=1, settings=PATIENCE)
     running.configure({"server": {"listen": [f"127.0.0.1:{running.dns[1]}", f"[::1]:{running.dns[1]}"]}})
     with running:
         yield running
@@ -204,7 +205,7 @@ class TestStrangers:
         server.configure({"server": {"allow_from": ["127.0.0.1/32"]}})
         try:
             server.signal(signal.SIGHUP)
-            refused = eventually(lambda: refused_to(server, "127.0.0.7"))
+            refused = eventually(lambda: refused_to(server, "127.0.0.7"), 30)
             assert refused is not None
             assert refused.answer == []
             assert dig(server.dns, "stranger.example").status == "NOERROR"
@@ -213,7 +214,7 @@ class TestStrangers:
         finally:
             server.configure({"server": {"allow_from": ["127.0.0.0/8", "::1/128"]}})
             server.signal(signal.SIGHUP)
-            eventually(lambda: not refused_to(server, "127.0.0.7"))
+            eventually(lambda: not refused_to(server, "127.0.0.7"), 30)
 
 
 def refused_to(server: HallMonitor, source: str) -> Dig | None:

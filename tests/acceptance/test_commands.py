@@ -1,5 +1,6 @@
 """Commands where no service runs: they work on the state alone, and say clearly what is wrong."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.server import COMMAND, Done, HallMonitor
 
 PROBLEMS = """\
@@ -232,7 +234,29 @@ class TestCheck:
             "valid": True,
             "file": str(tmp_path / "hallmonitor.toml"),
             "problems": [],
+            "warnings": [],
         }
+
+    def test_a_certificate_that_is_anothers(self, tmp_path: Path) -> None:
+        """A wrong name is a problem; without the address it is one for those alone who look for the ports."""
+        identity = Authority(tmp_path).issue("dns.example", "127.0.0.1")
+
+        def configure(name: str) -> None:
+            server = {"listen": ["192.0.2.53:53"], "tls_listen": ["192.0.2.53:853"], "name": name}
+            server |= {"certificate": str(identity.certificate), "private_key": str(identity.key)}
+            lines = (f"{key} = {json.dumps(value)}" for key, value in server.items())
+            (tmp_path / "hallmonitor.toml").write_text("[server]\n" + "\n".join(lines))
+
+        configure("other.example")
+        done = run(tmp_path, "check")
+        assert done.code == 1
+        assert done.err.startswith(f"server.name: {identity.certificate} doesn't carry other.example, so no client")
+        configure("dns.example")
+        done = run(tmp_path, "check")
+        assert done.code == 0
+        assert done.err.startswith(f"warning: server.certificate: {identity.certificate} doesn't carry 192.0.2.53: ")
+        (warning,) = run(tmp_path, "check", "--json").object()["warnings"]
+        assert f"warning: {warning}\n" == done.err
 
     def test_a_file_that_is_no_toml(self, tmp_path: Path) -> None:
         (tmp_path / "hallmonitor.toml").write_text("[server\n")
@@ -466,3 +490,31 @@ def test_a_failing_refresh_without_the_service(still: HallMonitor) -> None:
     assert "house: an HTML page, not a list" in done.err
     found = still.hallmonitor("lookup", "www.house.example", "--json").object()
     assert (found["verdict"], found["source"]) == ("blocked", "house")
+
+
+def test_a_refresh_that_can_not_be_put_in_force_tells_what_it_stored(still: HallMonitor) -> None:
+    (still.directory / "yard.txt").write_text("yard.example\n")
+    still.hallmonitor("sources", "add", "yard", "yard.txt", "--category", "gambling")
+    in_the_way = still.state / "policy" / "compiling"
+    in_the_way.write_text("")
+    done = still.hallmonitor("refresh", "yard", "--json", expect=1)
+    in_the_way.unlink()
+    outcome = done.object()
+    assert (outcome["status"], outcome["added"], outcome["error"]) == ("updated", 1, None)
+    assert done.err == "hallmonitor: what was stored is not in force yet: the index can't be written: File exists\n"
+    still.hallmonitor("refresh", "yard")
+    assert still.hallmonitor("lookup", "yard.example", "--json").object()["source"] == "yard"
+
+
+def test_a_refresh_says_that_it_waits_for_another(still: HallMonitor) -> None:
+    (still.directory / "court.txt").write_text("court.example\n")
+    still.hallmonitor("sources", "add", "court", "court.txt", "--category", "gambling")
+    with (still.state / "run" / "refresh.lock").open("ab") as another:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        command = [str(COMMAND), "--config", str(still.config), "refresh", "court"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as waiting:
+            assert waiting.stderr is not None
+            assert waiting.stderr.readline() == "Another refresh goes on: waiting for its end.\n"
+            fcntl.flock(another, fcntl.LOCK_UN)
+            assert waiting.stderr.read() == "court: updated\n"
+    assert waiting.returncode == 0

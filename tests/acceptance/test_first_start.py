@@ -3,6 +3,7 @@
 It listens where it does by default, so it needs those ports; everywhere but in CI it is left out where they are taken.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from tests.support.server import COMMAND
 
 DNS, ADMIN = ("127.0.0.1", 5353), ("127.0.0.1", 8053)
 TOKEN = re.compile(r"hm_[A-Za-z0-9_-]{20,}")
-SECONDS = 60
+SECONDS = 120
 
 
 @dataclass
@@ -127,8 +128,8 @@ def test_it_shows_one_admin_token_and_keeps_only_its_hash(first: Start, place: P
     (secret,) = TOKEN.findall(shown[0])
     assert call(ADMIN, "GET", "/exceptions", token=secret).status == 200
     for file in (place / "var").rglob("*"):
-        if file.is_file():
-            assert secret.encode() not in file.read_bytes(), file
+        with contextlib.suppress(FileNotFoundError):  # it serves: what it writes comes and goes
+            assert not file.is_file() or secret.encode() not in file.read_bytes(), file
 
 
 def test_it_creates_its_state_and_nothing_else(first: Start, place: Path) -> None:
@@ -178,7 +179,7 @@ def test_groups_are_there(first: Start, place: Path) -> None:
 def test_the_three_commands_to_try_do_what_they_say(first: Start, place: Path) -> None:
     sunk, answered, lifted = tries(first)
     assert "0.0.0.0" in shell(sunk, place)
-    assert "SERVER: 127.0.0.1#5353" in shell(f"{answered.partition('#')[0]} +time=6 +tries=1", place)
+    assert "SERVER: 127.0.0.1#5353" in shell(f"{answered.partition('#')[0]} +time=15 +tries=1", place)
     exception = json.loads(shell(lifted, place))
     assert exception["status"] == "active"
     lookup = json.loads(shell("hallmonitor lookup pokerstars.com --json", place))

@@ -25,6 +25,8 @@ ADBLOCK = (
     "||typed.example^$dnstype=AAAA\n||spread.example^$denyallow=open.spread.example\n/^slots[0-9]+\\.example$/\n"
     "||page.example/path^\n##.banner\n||modified.example^$third-party\n"
 )
+WAITS = "Another refresh goes on: waiting for its end."
+"""What a command may say at any time: the service looks every 30 seconds for what is due."""
 HTML = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Please sign in</body></html>\n"
 
 
@@ -110,7 +112,8 @@ class TestRefresh:
             ["starter-social", "social", "unchanged"],
         ]
         assert re.fullmatch(r"2 unchanged; \d+ rules, 0 added, 0 removed\n", summary)
-        assert set(done.err.splitlines()) == {"starter-games: unchanged", "starter-social: unchanged"}
+        said = {"starter-games: unchanged", "starter-social: unchanged"}
+        assert set(done.err.splitlines()) - {WAITS} == said
         assert "\x1b" not in done.out + done.err, "no colours where nobody sees them"
 
     def test_forced_it_stores_again_what_has_not_changed(self, server: HallMonitor) -> None:
@@ -127,7 +130,7 @@ class TestRefresh:
 
         def ask() -> None:
             while not ended.is_set():
-                answers.append(dig(server.dns, f"meanwhile{len(answers) % 7}.example", seconds=2).status)
+                answers.append(dig(server.dns, f"meanwhile{len(answers) % 7}.example").status)
 
         asking = threading.Thread(target=ask)
         asking.start()
@@ -357,16 +360,21 @@ class TestExplain:
         assert found["clause"].startswith("Gambling")
         assert found["exception_id"] is None
         over_http = server.api("GET", "/lookup?name=pokerstars.com&client=127.0.0.1&type=A").json()
-        assert over_http == found
+        assert over_http | {"policy_version": 0} == found | {"policy_version": 0}  # a list may have come between
 
     @pytest.mark.parametrize("name", ["pokerstars.com", "www.pokerstars.com", "school.example"])
     @pytest.mark.parametrize("rdtype", ["A", "AAAA", "TXT"])
     def test_it_agrees_with_dig_and_with_the_log(self, server: HallMonitor, name: str, rdtype: str) -> None:
-        told = server.api("GET", f"/lookup?name={name}&client=127.0.0.1&type={rdtype}").json()
-        assert (told["verdict"] == "blocked") == is_sunk_or_empty(server, name, rdtype)
-        (logged, *_) = server.api("GET", f"/lookups?name={name}&limit=1").json()["items"]
-        same = ("verdict", "category", "source", "rule", "exception_id", "group", "policy_version")
-        assert {field: logged[field] for field in same} == {field: told[field] for field in same}
+        same = ("verdict", "category", "source", "rule", "exception_id", "group")
+
+        def under_one_policy() -> bool:
+            told = server.api("GET", f"/lookup?name={name}&client=127.0.0.1&type={rdtype}").json()
+            assert (told["verdict"] == "blocked") == is_sunk_or_empty(server, name, rdtype)
+            (logged, *_) = server.api("GET", f"/lookups?name={name}&limit=1").json()["items"]
+            assert {field: logged[field] for field in same} == {field: told[field] for field in same}
+            return bool(logged["policy_version"] == told["policy_version"])
+
+        eventually(under_one_policy)  # at once, unless a list came between
 
     def test_for_people(self, server: HallMonitor) -> None:
         said = server.hallmonitor("lookup", "pokerstars.com").out.splitlines()

@@ -1,11 +1,10 @@
-"""The servers that are measured side by side, each with its log on and its own form of the same block list.
+"""The servers that are measured side by side, with their logs on or off, each with its own form of the same block list.
 
 All forward what they don't know to the same upstream, listen on 127.0.0.1 and are pinned to one CPU.
 """
 
-import os
 import re
-import shutil
+import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -14,36 +13,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
+from tests.benchmarks.cpus import CLIENT_CPU, SERVER_CPU, pinned
+from tests.benchmarks.programs import compiled
 from tests.support import processes
 from tests.support.dns_client import Address, dig
 from tests.support.server import HallMonitor, free_port
 
 START_SECONDS = 30.0
-# What each may keep: more than a run brings, since a full cache costs dnsmasq thirty times as much.
 CACHED_ANSWERS = 100_000
+ENOUGH_CACHED_ANSWERS = 400_000
+"""More than a scenario brings: a full cache costs dnsmasq thirty times as much."""
 IN_FLIGHT = 4096
-HERE = Path(__file__).parent
-
-_CPUS = sorted(os.sched_getaffinity(0))
-SERVER_CPU, CLIENT_CPU = _CPUS[0], _CPUS[-1]
-
-
-def pinned(cpu: int) -> list[str]:
-    """Return the command that runs another on one CPU alone."""
-    return ["taskset", "--cpu-list", str(cpu)]
 
 
 class Contestant(ABC):
     """One server: started once, loaded many times."""
 
-    name: ClassVar[str]
-    forwards: ClassVar[bool] = True
-    """Whether it can answer names that it must ask for."""
+    kind: ClassVar[str]
+    name: str
+    """The kind, and how it is set up."""
     address: Address
-
-    @abstractmethod
-    def version(self) -> str:
-        """Return the version as the command tells it."""
 
     @abstractmethod
     def start(self) -> None:
@@ -69,8 +58,11 @@ class Contestant(ABC):
 class OneProcess(Contestant):
     """A server that is one process, started with one command."""
 
-    def __init__(self, directory: Path, upstream: Address, blocked: Sequence[str]) -> None:
-        self.directory = directory / self.name.lower().replace(" ", "-")
+    def __init__(self, directory: Path, upstream: Address, blocked: Sequence[str], *, logs: bool = True) -> None:
+        self.logs = logs
+        """Whether it writes down what it is asked."""
+        self.name = self.kind if logs else f"{self.kind}, log off"
+        self.directory = directory / re.sub(r"\W+", "-", self.name.lower())
         self.directory.mkdir()
         self.upstream = upstream
         self.blocked = blocked
@@ -111,30 +103,23 @@ class OneProcess(Contestant):
 class Floor(OneProcess):
     """The C echo: what the kernel alone costs."""
 
-    name = "C echo"
-    forwards = False
-
-    def __init__(self, directory: Path, upstream: Address, blocked: Sequence[str], program: Path) -> None:
-        super().__init__(directory, upstream, blocked)
-        self._program = program
-
-    def version(self) -> str:
-        """Return nothing: it has none."""
-        return "no log, no cache"
+    kind = "C echo"
 
     def command(self) -> list[str]:
         """Run the compiled program."""
-        return [str(self._program), str(self.address[1])]
+        return [str(compiled(self.directory, "echo")), str(self.address[1])]
 
 
 class Unbound(OneProcess):
-    """Unbound with its log of queries and replies in a file."""
+    """Unbound, its log of queries and replies in a file."""
 
-    name = "Unbound"
+    kind = "Unbound"
+    program = "unbound"
 
-    def version(self) -> str:
+    @classmethod
+    def version(cls) -> str:
         """Return ``1.17.1``, say."""
-        return version_of("unbound", "-V")
+        return version_of(cls.program, "-V")
 
     def command(self) -> list[str]:
         """Write its configuration."""
@@ -144,24 +129,27 @@ class Unbound(OneProcess):
             "server:",
             *("do-daemonize: no", 'username: ""', 'chroot: ""', 'directory: ""', 'pidfile: ""', "num-threads: 1"),
             *(f"interface: {self.address[0]}", f"port: {self.address[1]}", "do-not-query-localhost: no"),
-            *("use-syslog: no", f'logfile: "{self.directory / "log"}"', "log-queries: yes", "log-replies: yes"),
+            *("use-syslog: no", f'logfile: "{self.directory / "log"}"'),
+            *(("log-queries: yes", "log-replies: yes") if self.logs else ()),
             *('module-config: "iterator"', "msg-cache-size: 64m", "rrset-cache-size: 128m", "so-rcvbuf: 4m"),
             *(f"outgoing-range: {2 * IN_FLIGHT}", f"num-queries-per-thread: {IN_FLIGHT}"),
             *(f'local-zone: "{name}" always_null' for name in self.blocked),
             *("forward-zone:", 'name: "."', f"forward-addr: {host}@{port}", "remote-control:", "control-enable: no"),
         ]
         path.write_text("\n".join(lines) + "\n")
-        return ["unbound", "-c", str(path)]
+        return [self.program, "-c", str(path)]
 
 
 class Dnsmasq(OneProcess):
-    """dnsmasq with its log of queries in a file."""
+    """dnsmasq, its log of queries in a file."""
 
-    name = "dnsmasq"
+    kind = "dnsmasq"
+    program = "dnsmasq"
 
-    def version(self) -> str:
+    @classmethod
+    def version(cls) -> str:
         """Return ``2.90``, say."""
-        return version_of("dnsmasq", "--version")
+        return version_of(cls.program, "--version")
 
     def command(self) -> list[str]:
         """Write its configuration."""
@@ -170,18 +158,18 @@ class Dnsmasq(OneProcess):
         lines = [
             *("keep-in-foreground", "bind-interfaces", "no-resolv", "no-hosts", "pid-file=", "user="),
             *(f"listen-address={self.address[0]}", f"port={self.address[1]}", f"server={host}#{port}"),
-            *("log-queries", f"log-facility={self.directory / 'log'}"),
-            *(f"cache-size={CACHED_ANSWERS}", f"dns-forward-max={IN_FLIGHT}"),
+            *(("log-queries", f"log-facility={self.directory / 'log'}") if self.logs else ()),
+            *(f"cache-size={ENOUGH_CACHED_ANSWERS}", f"dns-forward-max={IN_FLIGHT}"),
             *(f"address=/{name}/#" for name in self.blocked),
         ]
         path.write_text("\n".join(lines) + "\n")
-        return ["dnsmasq", f"--conf-file={path}"]
+        return [self.program, f"--conf-file={path}"]
 
 
 class Ours(Contestant):
     """Hall Monitor with one worker: supervisor, worker and shipping share the CPU."""
 
-    name = "Hall Monitor"
+    kind = name = "Hall Monitor"
 
     def __init__(self, directory: Path, upstream: Address, blocked: Sequence[str]) -> None:
         self.blocked = blocked
@@ -193,7 +181,8 @@ class Ours(Contestant):
         )
         self.address = self._server.dns
 
-    def version(self) -> str:
+    @staticmethod
+    def version() -> str:
         """Return ``0.1.0``, say."""
         return version("dns-hallmonitor")
 
@@ -224,39 +213,30 @@ class Ours(Contestant):
         self._server.close()
 
 
-def compile_echo(directory: Path) -> Path | None:
-    """Compile echo.c and return the program; None: there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    program = directory / "echo"
-    subprocess.run([compiler, "-O2", "-o", str(program), str(HERE / "echo.c")], check=True)
-    return program
-
-
 class Upstream:
-    """The name server behind them all, on the client's CPU: the C one, or Unbound where there is no compiler."""
+    """The name server behind them all, on the client's CPU: echo.c, which answers for any name."""
 
-    def __init__(self, directory: Path, program: Path | None) -> None:
+    def __init__(self, directory: Path) -> None:
         self.address: Address = ("127.0.0.1", free_port())
-        port = str(self.address[1])
-        if program is not None:
-            command = [str(program), port, "answer"]
-        else:
-            path = directory / "upstream.conf"
-            path.write_text(
-                f'server:\ndo-daemonize: no\nusername: ""\nchroot: ""\ndirectory: ""\npidfile: ""\nuse-syslog: no\n'
-                f"interface: 127.0.0.1\nport: {port}\nso-rcvbuf: 4m\n"
-                f'local-zone: "example." redirect\nlocal-data: "example. 3600 A 192.0.2.1"\n'
-                f'local-data: "example. 3600 AAAA 2001:db8::1"\nremote-control:\ncontrol-enable: no\n'
-            )
-            command = ["unbound", "-c", str(path)]
-        self._process = subprocess.Popen([*pinned(CLIENT_CPU), *command])
+        self._command = [*pinned(CLIENT_CPU), str(compiled(directory, "echo")), str(self.address[1]), "answer"]
+        self.start()
+
+    def start(self) -> None:
+        """Run it until it answers; it must not run."""
+        self._process = subprocess.Popen(self._command)
         processes.eventually(lambda: dig(self.address, "start.known.example", seconds=1).status)
+
+    def stall(self) -> None:
+        """Have it stand still: what it is asked waits for `go_on`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it answer again."""
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it."""
-        self._process.terminate()
+        self._process.kill()
         self._process.wait()
 
 

@@ -2,7 +2,7 @@
  * The least that a UDP name server can cost: one thread, recvfrom and sendto, nothing kept, nothing logged.
  *
  *   echo PORT         turns each query into an empty reply: the floor that servers are measured against
- *   echo PORT answer  answers A and AAAA for any name and NODATA for other types: a fast upstream
+ *   echo PORT answer  answers A and AAAA for any name (address.h) and NODATA for other types: a fast upstream
  *
  * Listens on 127.0.0.1 until it is killed. Reads questions as RFC 1035 section 4.1.2 has them, uncompressed.
  */
@@ -13,12 +13,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { HEADER = 12, LONGEST = 4096, TYPE_A = 1, TYPE_AAAA = 28 };
+#include "address.h"
 
-/* Name: a pointer to the question; class IN; TTL 3600, so that no answer ends while a benchmark runs. */
-static const unsigned char A_RECORD[] = {0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0x0e, 0x10, 0, 4, 192, 0, 2, 1};
-static const unsigned char AAAA_RECORD[] = {0xc0, 0x0c, 0, 28, 0, 1, 0, 0, 0x0e, 0x10, 0, 16, 0x20, 0x01,
-                                            0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+enum { HEADER = 12, LONGEST = 4096 };
+
+/* Name: a pointer to the question; type; class IN; TTL 3600, so that no answer ends while a benchmark runs; length. */
+static const unsigned char RECORD[] = {0xc0, 0x0c, 0, 0, 0, 1, 0, 0, 0x0e, 0x10, 0, 0};
 /* A SOA of the root, so that NODATA may be cached (RFC 2308 section 5). */
 static const unsigned char SOA_RECORD[] = {0, 0, 6, 0, 1, 0, 0, 0x0e, 0x10, 0, 22, 0, 0, 0, 0, 0, 1, 0,
                                            0, 0x0e, 0x10, 0, 0, 0x02, 0x58, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10};
@@ -40,14 +40,20 @@ static size_t answer(unsigned char *message, size_t length)
     if (end == 0)
         return 0;
     unsigned type = (unsigned)message[end - 4] << 8 | message[end - 3];
-    const unsigned char *record = type == TYPE_A ? A_RECORD : type == TYPE_AAAA ? AAAA_RECORD : SOA_RECORD;
-    size_t size = type == TYPE_A ? sizeof A_RECORD : type == TYPE_AAAA ? sizeof AAAA_RECORD : sizeof SOA_RECORD;
-    memcpy(message + end, record, size);
+    unsigned char *record = message + end;
+    size_t size = address_of(message + HEADER, end - HEADER - 4, type, record + sizeof RECORD);
+    if (size > 0) {
+        memcpy(record, RECORD, sizeof RECORD);
+        record[3] = (unsigned char)type;
+        record[11] = (unsigned char)size;
+    } else {
+        memcpy(record, SOA_RECORD, sizeof SOA_RECORD);
+    }
     message[2] |= 0x80; /* QR */
     message[3] = 0x80;  /* RA, NOERROR */
     memset(message + 6, 0, 6);
-    message[record == SOA_RECORD ? 9 : 7] = 1; /* NSCOUNT or ANCOUNT */
-    return end + size;
+    message[size > 0 ? 7 : 9] = 1; /* ANCOUNT or NSCOUNT */
+    return end + (size > 0 ? sizeof RECORD + size : sizeof SOA_RECORD);
 }
 
 int main(int argc, char **argv)

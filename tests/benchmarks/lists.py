@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.benchmarks import lists_report, memory, report
-from tests.benchmarks.contestants import Upstream, compile_echo
+from tests.benchmarks.contestants import Upstream
 from tests.benchmarks.dataset import REAL_LISTS, Dataset, build
 from tests.benchmarks.filters import PEERS
 from tests.benchmarks.index import asked, lookup_us
 from tests.benchmarks.ours import HallMonitorFilter
+from tests.benchmarks.programs import can_compile
 from tests.benchmarks.reloading import Examination, examine
 from tests.support.dns_client import Address
 from tests.support.postgres import NoPostgresError, PostgresServer
@@ -37,8 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", choices=PARTS, help="leave the others out")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the marks of this page")
     options = parser.parse_args(arguments)
-    if shutil.which("dnsperf") is None:
-        print("dnsperf is needed", file=sys.stderr)
+    if not can_compile():
+        print("a C compiler is needed", file=sys.stderr)
         return 1
     if options.write:
         report.check(options.write, report.LISTS)
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="hallmonitor-lists-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         dataset = _dataset(directory / "names", QUICK_NAMES if options.quick else options.names)
-        upstream = Upstream(directory, compile_echo(directory))
+        upstream = Upstream(directory)
         stack.callback(upstream.close)
         figures: list[lists_report.Figure] = []
         servers: list[Examination] = []

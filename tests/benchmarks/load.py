@@ -1,15 +1,13 @@
-"""One run of dnsperf against one server, and what it cost: dnsperf's own report and CPU time from /proc."""
+"""One load on one server (load.c), and what it cost: the load's own report, and CPU time from /proc."""
 
-import re
+import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.contestants import CLIENT_CPU, Contestant, pinned
-from tests.support import processes
+from tests.benchmarks.cpus import CLIENT_CPU, pinned
 from tests.support.dns_client import Address
 
-CLIENTS = 20
 OUTSTANDING = 100
 SLACK_SECONDS = 30.0
 
@@ -19,72 +17,94 @@ class BadRunError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one run showed."""
+class Answers:
+    """What came back."""
 
-    queries: int
-    """Answered."""
-    per_second: float
-    cpu_us: float
-    """CPU microseconds a query of the processes that answer."""
-    all_cpu_us: float
-    """The same of every process of the server, until nothing is left to do."""
-    average_ms: float
-    longest_ms: float
+    sent: int
+    answered: int
+    lost: int
+    """Without an answer for two seconds."""
+    unexpected: int
+    """Datagrams that answer nothing."""
+    seconds: float
+    """From the first query until the last answer."""
+    rcodes: dict[int, int]
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    max_us: float
+    wrong: int = 0
+    """Answers to another question, or other than the name must get; counted where outcomes are wanted."""
 
+    @property
+    def per_second(self) -> float:
+        """Return the throughput."""
+        return self.answered / self.seconds
 
-def measure(contestant: Contestant, queries: Path, *, seconds: float, once: bool) -> Measurement:
-    """Load a server for so long, or until each query was asked once. Raises `BadRunError`."""
-    answering, everyone = contestant.answering_pids(), contestant.all_pids()
-    before, all_before = _cpu(answering), _cpu(everyone)
-    report = ask(contestant.address, queries, seconds=seconds, once=once)
-    after = _cpu(answering)
-    contestant.settle()
-    all_after = _cpu(everyone)
-    completed = int(_number(report, r"Queries completed:\s+(\d+)"))
-    _check(contestant, report, completed)
-    return Measurement(
-        queries=completed,
-        per_second=_number(report, r"Queries per second:\s+([\d.]+)"),
-        cpu_us=(after - before) / completed * 1e6,
-        all_cpu_us=(all_after - all_before) / completed * 1e6,
-        average_ms=_number(report, r"Average Latency \(s\):\s+([\d.]+)") * 1000,
-        longest_ms=_number(report, r"Average Latency \(s\):.*max ([\d.]+)") * 1000,
-    )
+    @property
+    def failed(self) -> int:
+        """Return how many answers told of an error."""
+        return self.answered - self.rcodes.get(0, 0)
 
 
-def warm(contestant: Contestant, queries: Path, seconds: float) -> None:
-    """Ask each query once, so that what can be cached is."""
-    ask(contestant.address, queries, seconds=seconds, once=True)
-    contestant.settle()
+def parse(report: str) -> Answers:
+    """Read what load.c printed. Raises `BadRunError`."""
+    try:
+        fields = json.loads(report)
+        rcodes = {int(rcode): count for rcode, count in fields.pop("rcodes").items()}
+        return Answers(rcodes=rcodes, **fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRunError(f"no report of a load: {report!r}") from error
 
 
-def ask(server: Address, queries: Path, *, seconds: float, once: bool) -> str:
-    """Ask a file's queries as fast as the server answers and return dnsperf's report. Raises `BadRunError`."""
-    host, port = server
-    command = [
-        *(*pinned(CLIENT_CPU), "dnsperf", "-s", host, "-p", str(port), "-d", str(queries), "-l", f"{seconds:g}"),
-        *("-c", str(CLIENTS), "-q", str(OUTSTANDING), "-T", "1", "-b", "4096", *(["-n", "1"] if once else [])),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds + SLACK_SECONDS)
-    if done.returncode:
-        raise BadRunError(f"dnsperf failed: {done.stderr or done.stdout}")
-    return done.stdout
+class Load:
+    """A load that runs: begun when it is made."""
+
+    def __init__(
+        self,
+        program: Path,
+        server: Address,
+        queries: Path,
+        *,
+        seconds: float,
+        once: bool,
+        rate: float,
+        outcomes: Path | None = None,
+    ) -> None:
+        """Ask a file's queries for so long, at a fixed rate (queries a second) or, with 0, as fast as answers come.
+
+        With `outcomes` answers are read, and a file tells what came to each query (load.c); that needs `once`.
+        """
+        command = [
+            *(*pinned(CLIENT_CPU), str(program), "-p", str(server[1]), "-d", str(queries), "-l", f"{seconds:g}"),
+            *(("-Q", f"{rate:.1f}") if rate else ("-q", str(OUTSTANDING))),
+            *(("-1",) if once else ()),
+            *(("-c", str(outcomes)) if outcomes else ()),
+        ]
+        self.complaints = ""
+        """The first answers that were wrong."""
+        self._seconds = seconds
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def result(self) -> Answers:
+        """Wait for its end and return what was measured. Raises `BadRunError`."""
+        try:
+            out, err = self._process.communicate(timeout=self._seconds + SLACK_SECONDS)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        if self._process.returncode or not out:
+            raise BadRunError(f"the load failed: {err or out}")
+        self.complaints = err
+        answers = parse(out)
+        if not answers.answered:
+            raise BadRunError("not one answer came")
+        return answers
 
 
-def _check(contestant: Contestant, report: str, completed: int) -> None:
-    sent = int(_number(report, r"Queries sent:\s+(\d+)"))
-    good = re.search(r"NOERROR (\d+)", report)
-    if completed < 0.999 * sent or good is None or int(good[1]) < completed:
-        raise BadRunError(f"{contestant.name} lost or failed queries:\n{report}")
-
-
-def _cpu(pids: list[int]) -> float:
-    return sum(map(processes.cpu_seconds, pids))
-
-
-def _number(report: str, pattern: str) -> float:
-    found = re.search(pattern, report)
-    if found is None:
-        raise BadRunError(f"dnsperf's report has no {pattern!r}:\n{report}")
-    return float(found[1])
+def ask(
+    program: Path, server: Address, queries: Path, *, seconds: float, once: bool = False, rate: float = 0.0
+) -> Answers:
+    """Run a load until it ends; as `Load`."""
+    return Load(program, server, queries, seconds=seconds, once=once, rate=rate).result()

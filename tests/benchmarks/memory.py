@@ -4,13 +4,12 @@ import contextlib
 import os
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.benchmarks.background import Background
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 SAMPLE_SECONDS = 0.1
@@ -38,33 +37,23 @@ def available() -> int:
     return int(found[1]) << 10
 
 
-class Peak:
+class Peak(Background):
     """Looks ten times a second how much processes hold together, while it is entered as a context."""
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self.octets = 0
         """The most that was resident at once, or in the largest process at any time."""
         self._pids = pids
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        super().__init__(daemon=True)
 
-    def _look(self) -> None:
+    def run(self) -> None:
+        """Take samples. Not to be called: entering does."""
         while True:
             pids = list(self._pids())
             # The kernel knows each one's highest mark, which no sample misses, but not the marks of one moment.
             self.octets = max(self.octets, resident(pids), *map(_highest, pids))
-            if self._done.wait(SAMPLE_SECONDS):
+            if self.told_to_end.wait(SAMPLE_SECONDS):
                 return
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 @dataclass(frozen=True, slots=True)

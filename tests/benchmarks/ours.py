@@ -13,6 +13,8 @@ from tests.benchmarks.dataset import Dataset
 from tests.benchmarks.filters import Change, Filter
 from tests.benchmarks.index import Built, compile_apart
 from tests.benchmarks.load import ask
+from tests.benchmarks.programs import compiled
+from tests.benchmarks.queries import TYPES, Query, name_wire, wire, write
 from tests.support import processes
 from tests.support.dns_client import Address
 from tests.support.server import HallMonitor
@@ -98,9 +100,9 @@ class HallMonitorFilter(Filter):
 
     def worker_memory(self, directory: Path) -> int:
         """Return the private octets of the worker once it has cached `CACHED_ANSWERS` answers."""
-        queries = directory / "to-cache"
-        queries.write_text("".join(f"host{number}.cached.example A\n" for number in range(CACHED_ANSWERS)))
-        ask(self.address, queries, seconds=FILL_SECONDS, once=True)
+        names = (f"host{number}.cached.example" for number in range(CACHED_ANSWERS))
+        queries = write(directory / "to-cache", (Query(1, wire(name_wire(name), TYPES["A"])) for name in names))
+        ask(compiled(directory, "load"), self.address, queries, seconds=FILL_SECONDS, once=True)
         cached = processes.eventually(lambda: int(self._server.api("GET", "/stats").json()["cached_answers"]))
         assert cached > 0.99 * CACHED_ANSWERS, f"{cached} answers are cached"
         (worker,) = self._server.worker_pids()

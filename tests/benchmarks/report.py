@@ -1,77 +1,14 @@
-"""Measurements as a table: medians of the repeats, and ours against theirs."""
+"""Tables of the benchmarks, for a terminal and for their page."""
 
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
-from tests.benchmarks.load import Measurement
-
-HEADINGS = (
-    "scenario",
-    "server",
-    "queries/s",
-    "CPU us/query",
-    "spread",
-    "all CPU us/query",
-    "avg ms",
-    "max ms",
-    "ours/theirs, queries/s",
-    "ours/theirs, CPU",
-)
 OURS = "Hall Monitor"
 RESOLVER, LISTS = "resolver", "lists"
 """The sections of the page that are written by a program, as its marks name them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What a server reached in a scenario."""
-
-    scenario: str
-    server: str
-    runs: Sequence[Measurement]
-
-    def median(self, field: str) -> float:
-        """Return the median of one of `Measurement`'s fields."""
-        return float(median(map(attrgetter(field), self.runs)))
-
-    @property
-    def spread(self) -> float:
-        """Return how far the CPU cost of the repeats lay apart, as a part of its median."""
-        costs = [run.cpu_us for run in self.runs]
-        return (max(costs) - min(costs)) / median(costs)
-
-
-def table(rows: Iterable[Row]) -> list[tuple[str, ...]]:
-    """Return the cells, headings first; ratios where our own run of the scenario is there."""
-    rows = list(rows)
-    ours = {row.scenario: row for row in rows if row.server == OURS}
-    return [HEADINGS, *(_cells(row, ours.get(row.scenario)) for row in rows)]
-
-
-def _cells(row: Row, ours: Row | None) -> tuple[str, ...]:
-    ratios = ("", "")
-    if ours is not None and ours is not row:
-        ratios = (
-            f"{ours.median('per_second') / row.median('per_second'):.2f}",
-            f"{ours.median('cpu_us') / row.median('cpu_us'):.2f}",
-        )
-    return (
-        row.scenario,
-        row.server,
-        f"{row.median('per_second'):,.0f}",
-        f"{row.median('cpu_us'):.1f}",
-        f"{row.spread:.0%}",
-        f"{row.median('all_cpu_us'):.1f}",
-        f"{row.median('average_ms'):.2f}",
-        f"{row.median('longest_ms'):.1f}",
-        *ratios,
-    )
 
 
 def plain(cells: Sequence[Sequence[str]]) -> str:

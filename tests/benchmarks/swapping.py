@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.swapping [--names N] [--expressions N] [--swaps N] [--rate N] [--cached N]
 
-One worker as the supervisor runs it, pinned to the first CPU; dnsperf and the upstream on the last. Before each swap
-the worker has answered, and remembers, a hundred thousand questions; dnsperf then asks at a steady rate, nine of ten
+One worker as the supervisor runs it, pinned to the first CPU; clients and the upstream on the last. Before each swap
+the worker has answered, and remembers, a hundred thousand questions; clients then ask at a steady rate, nine of ten
 times what was asked before and one of ten times something new. The swap comes in the middle. Runs without one come
 first: what is late in them is the machine's doing.
 """
@@ -12,8 +12,6 @@ import argparse
 import json
 import os
 import random
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,75 +19,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 from blocklists.compiler import Entry, compile_index
 from policy.names import key_of
 from policy.rules import Traits
 from tests.benchmarks import memory
-from tests.benchmarks.contestants import CLIENT_CPU, SERVER_CPU, Upstream, compile_echo, pinned
+from tests.benchmarks.contestants import Upstream
+from tests.benchmarks.cpus import SERVER_CPU
 from tests.benchmarks.dataset import Dataset, build
 from tests.benchmarks.generated import names as generated_names
-from tests.benchmarks.load import BadRunError
-from tests.integration.node import WorkerProcess, free_port
+from tests.benchmarks.load import Answers, Load, ask
+from tests.benchmarks.programs import compiled
+from tests.benchmarks.queries import TYPES, Query, name_wire, wire, write
+from tests.integration.node import WorkerProcess
 from tests.support.dns_client import Address
+from tests.support.server import free_port
 from tests.unit.policy.build import Listed, document
 
 RUN_SECONDS = 4.0
 FILL_SECONDS = 60.0
 CLIENTS = 20
-OUTSTANDING = 500
-LATE_MS = 20.0
 NEW_EVERY = 10
+LONGEST_NAME = 250  # octets as text
 QUIET_RUNS = 2
-
-
-class Latencies(NamedTuple):
-    """How long answers took, in milliseconds."""
-
-    answered: int
-    lost: int
-    median: float
-    p99: float
-    longest: float
-    late: int
-    """Answers that took longer than `LATE_MS`."""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.answered:,} answers, {self.lost} lost; median {self.median:.2f} ms, 99% {self.p99:.2f} ms, "
-            f"longest {self.longest:.1f} ms; {self.late} over {LATE_MS:g} ms"
-        )
-
-
-class Load:
-    """A steady load on a server: begun when it is made, for so many seconds."""
-
-    def __init__(self, address: Address, queries: Path, *, rate: int, seconds: float) -> None:
-        command = [
-            *(*pinned(CLIENT_CPU), "dnsperf", "-s", address[0], "-p", str(address[1]), "-d", str(queries), "-v"),
-            *("-Q", str(rate), "-l", f"{seconds:g}", "-c", str(CLIENTS), "-q", str(OUTSTANDING), "-T", "1"),
-        ]
-        self._output = queries.with_suffix(".out")  # a pipe that nobody reads meanwhile would stop it
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output)
-
-    def result(self) -> Latencies:
-        """Wait for its end and return what was measured. Raises `BadRunError`."""
-        self._process.wait()
-        report = self._output.read_text()
-        sent = re.search(r"Queries sent:\s+(\d+)", report)
-        if self._process.returncode or sent is None:
-            raise BadRunError(f"dnsperf failed: {report[-500:]}")
-        # With -v a line an answer: > NOERROR www.example A 0.000123
-        found = sorted(
-            float(seconds) * 1000 for seconds in re.findall(r"^> \w+ \S+ \w+ ([\d.]+)$", report, re.MULTILINE)
-        )
-        if not found:
-            raise BadRunError(f"no answers: {report[-500:]}")
-        late = sum(latency > LATE_MS for latency in found)
-        middle, almost = found[len(found) // 2], found[len(found) * 99 // 100]
-        return Latencies(len(found), int(sent[1]) - len(found), middle, almost, found[-1], late)
 
 
 class Questions:
@@ -121,8 +73,11 @@ class Questions:
 
 
 def _write(path: Path, names: Sequence[str]) -> Path:
-    path.write_text("".join(f"{name} A\n" for name in names if len(name) <= 250))
-    return path
+    asked = (name for name in names if len(name) <= LONGEST_NAME)
+    return write(
+        path,
+        (Query(1 + number % CLIENTS, wire(name_wire(name), TYPES["A"])) for number, name in enumerate(asked)),
+    )
 
 
 def expressions(count: int) -> list[str]:
@@ -197,27 +152,31 @@ class Swapping:
         return memory.private(self.worker.process.pid)
 
 
-def fill(swapping: Swapping, queries: Path) -> None:
+def fill(program: Path, swapping: Swapping, queries: Path) -> None:
     """Ask every question once, as fast as it goes."""
-    host, port = swapping.address
-    command = [
-        *(*pinned(CLIENT_CPU), "dnsperf", "-s", host, "-p", str(port), "-d", str(queries), "-n", "1"),
-        *("-l", f"{FILL_SECONDS:g}", "-c", str(CLIENTS), "-q", "100", "-T", "1", "-b", "4096"),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=2 * FILL_SECONDS)
+    ask(program, swapping.address, queries, seconds=FILL_SECONDS, once=True)
 
 
-def measure(swapping: Swapping, questions: Questions, directory: Path, *, rate: int, swap: bool) -> Latencies:
+def measure(
+    program: Path, swapping: Swapping, questions: Questions, directory: Path, *, rate: int, swap: bool
+) -> Answers:
     """Fill the worker's memory, then load it steadily, with a swap in the middle or without."""
-    fill(swapping, questions.fill(directory / "fill"))
+    fill(program, swapping, questions.fill(directory / "fill"))
     time.sleep(1.0)
-    steady = questions.steady(directory / "steady", int(rate * RUN_SECONDS * 1.1))
-    load = Load(swapping.address, steady, rate=rate, seconds=RUN_SECONDS)
+    steady = questions.steady(directory / "steady", int(rate * RUN_SECONDS))
+    load = Load(program, swapping.address, steady, seconds=RUN_SECONDS, once=True, rate=rate)
     time.sleep(RUN_SECONDS / 2)
     took = swapping.swap() if swap else 0.0
     found = load.result()
-    print(f"{f'swap, in force after {took:.0f} ms' if swap else 'no swap'}: {found}", flush=True)
+    print(f"{f'swap, in force after {took:.0f} ms' if swap else 'no swap'}: {_described(found)}", flush=True)
     return found
+
+
+def _described(answers: Answers) -> str:
+    return (
+        f"{answers.answered:,} answers, {answers.lost} lost; median {answers.p50_us / 1000:.2f} ms, "
+        f"99% {answers.p99_us / 1000:.2f} ms, longest {answers.max_us / 1000:.1f} ms"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -238,15 +197,18 @@ def main(arguments: Sequence[str]) -> int:
         dataset = build(directory / "lists", options.names)
         policies = publish(directory / "policy", dataset, expressions(options.expressions))
         print(f"{dataset}; {options.expressions:,} expressions")
-        upstream = Upstream(directory, compile_echo(directory))
+        upstream = Upstream(directory)
+        program = compiled(directory, "load")
         stack.callback(upstream.close)
         swapping = Swapping(directory, policies, upstream.address, options.cached)
         stack.callback(swapping.worker.close)
         questions = Questions(dataset, options.cached)
         for _ in range(QUIET_RUNS):
-            measure(swapping, questions, directory, rate=options.rate, swap=False)
-        runs = [measure(swapping, questions, directory, rate=options.rate, swap=True) for _ in range(options.swaps)]
-        longest = [run.longest for run in runs]
+            measure(program, swapping, questions, directory, rate=options.rate, swap=False)
+        runs = [
+            measure(program, swapping, questions, directory, rate=options.rate, swap=True) for _ in range(options.swaps)
+        ]
+        longest = [run.max_us / 1000 for run in runs]
         print(f"longest in {len(runs)} swaps: {max(longest):.1f} ms, in half of them at most {median(longest):.1f} ms")
         print(f"the worker's own memory: {swapping.private >> 20} MB")
     return 0

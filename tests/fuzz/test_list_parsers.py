@@ -41,7 +41,7 @@ OCTETS = st.one_of(st.binary(max_size=300), SOUP, st.lists(st.one_of(SOUP, st.bi
 @example(data=b"@ SOA (", list_format="rpz", allow=True)
 @example(data=b"/" * 5, list_format="adblock", allow=False)
 @example(data="||İ.example^".encode(), list_format="adblock", allow=False)
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 def test_any_octets_give_rules_and_rejections(data: bytes, list_format: str, allow: bool) -> None:
     try:
         items = list(read_list(data, format=list_format, allow_public_suffix=allow))
@@ -87,8 +87,9 @@ PASSED_OVER = {
 @given(data=OCTETS, list_format=st.sampled_from([*READERS]))
 @example(data=b"a.example\n0.0.0.0 a.example b.example\n||a.example^", list_format="hosts")
 @example(data=b"a.example CNAME .\n  A 0.0.0.0\n  300\nb.example CNAME (\n. )\nns A ::", list_format="rpz")
+@example(data=b"(\n)\n", list_format="rpz")
 @example(data=b"x\n||a.example^ # note\n/a/\n/(/\n@@\n##x\n$\n", list_format="adblock")
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_no_line_is_lost(data: bytes, list_format: str) -> None:
     text = [(number, line) for number, line in lines(data) if not COMMENT.match(line)]
     passed_over = PASSED_OVER.get(list_format)
@@ -114,7 +115,7 @@ MEMBERS = st.lists(st.tuples(st.one_of(PATHS, NAMED), OCTETS), max_size=8)
 @given(members=MEMBERS, allow=st.booleans())
 @example(members=[("a/domains", b"a.example"), ("a/domains", b"b.example")], allow=False)
 @example(members=[("a\udcff/domains", b""), ("/domains", b""), ("../domains", b"")], allow=False)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_members_of_an_archive_give_rules_and_rejections(members: list[tuple[str, bytes]], allow: bool) -> None:
     try:
         parts = list(read_archive(lambda: members, allow_public_suffix=allow))
@@ -235,7 +236,7 @@ RULES = st.one_of(
 
 
 @given(rule=RULES)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 def test_rule_as_text_is_read_back_as_the_same_rule(rule: Rule) -> None:
     [item] = read_list(str(rule).encode(), format="adblock", allow_public_suffix=True)
     assert item == Parsed(1, rule)
@@ -250,7 +251,7 @@ ANY_SCOPE = st.builds(
 
 
 @given(rule=st.one_of(RULES, ANY_SCOPE))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 def test_rule_written_in_a_format_is_read_back_as_the_same_rule(rule: Rule) -> None:
     lines_of = {list_format: line for list_format in READERS if (line := written(rule, list_format)) is not None}
     assert lines_of  # some format can say it
@@ -259,7 +260,7 @@ def test_rule_written_in_a_format_is_read_back_as_the_same_rule(rule: Rule) -> N
 
 
 @given(rule=RULES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 def test_rule_is_taken_back_by_itself_with_badfilter(rule: Rule) -> None:
     text = str(rule)
     modifiers = rule.traits.important or rule.traits.types or rule.traits.unless
@@ -269,7 +270,7 @@ def test_rule_is_taken_back_by_itself_with_badfilter(rule: Rule) -> None:
 
 
 @given(data=OCTETS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_lines_are_numbered_as_python_counts_them(data: bytes) -> None:
     """bytes.splitlines() ends lines at LF, CRLF and CR, and nowhere else."""
     expected = [number for number, line in enumerate(data.splitlines(), start=1) if _is_visible(line)]

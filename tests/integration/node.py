@@ -5,22 +5,26 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.support.fake_upstream import FakeUpstream
+from tests.support.server import free_port
 from tests.unit.policy.build import Listed, block, publish
 from tests.unit.resolver.bench import Logged, logged
 
-SECONDS = 10.0
-BLOCKED = [Listed("ut1-adult", "adult", [block("bad.test")])]
+ROOT = str(Path(__file__).parents[2])
+SECONDS = 30.0
+BLOCKED = [Listed("ut1-adult", "adult", [block("bad.example")])]
+PATIENCE = {"try_timeout_ms": 3000, "failover_ms": 3000, "deadline_ms": 4000}
+"""Of an upstream: a machine that stands still for a second has no query sent twice, which tests count."""
 
 
 class WorkerProcess:
     """One worker and the supervisor's end of its channel."""
 
-    def __init__(self, number: int, directory: Path, errors: Path) -> None:
+    def __init__(self, number: int, directory: Path, errors: Path, environ: Mapping[str, str] | None = None) -> None:
         ours, theirs = socket.socketpair()
         ours.settimeout(SECONDS)
         self.channel = ours
@@ -33,7 +37,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stderr=self._errors,
                 cwd=directory,
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                env=os.environ | {"PYTHONPATH": ROOT} | dict(environ or {}),
             )
 
     def say(self, **message: object) -> None:
@@ -69,36 +73,25 @@ class WorkerProcess:
         self._errors.close()
 
 
-def free_port() -> int:
-    """Return a port that is free for UDP and TCP on every loopback address that the tests use."""
-    for _ in range(50):
-        with ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            port: int = first.getsockname()[1]
-            try:
-                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind(("127.0.0.1", port))
-                stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)).bind(("::1", port))
-                stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM)).bind(("::1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
-
-
 class Node:
-    """A state directory, a policy and an upstream, on which workers are started."""
+    """A state directory, a policy and an upstream, on which workers are started.
 
-    def __init__(self, directory: Path, upstream: FakeUpstream, **document: Any) -> None:
+    Keys of the section `upstream` are laid over those that every node has.
+    """
+
+    def __init__(self, directory: Path, upstream: FakeUpstream, /, **document: Any) -> None:
         self.directory = directory
         self.upstream = upstream
         self.state = directory / "var"
         (self.state / "run").mkdir(parents=True)
         self.port = free_port()
         self.server = ("127.0.0.1", self.port)
-        self.document = {
+        self.document: dict[str, Any] = {
             "server": {"listen": [f"127.0.0.1:{self.port}", f"[::1]:{self.port}"], "node": "node-1"},
-            "upstream": {"servers": [upstream.url], "try_timeout_ms": 3000, "deadline_ms": 4000},
         } | document
+        self.document["upstream"] = {"servers": [upstream.url]} | PATIENCE | document.get("upstream", {})
+        self.environ: dict[str, str] = {}
+        """What workers that are started from now on have in their environment."""
         self.workers: list[WorkerProcess] = []
 
     def publish(self, version: int = 1, **parts: Any) -> Path:
@@ -106,7 +99,7 @@ class Node:
 
     def start(self, number: int = 0, policy: Path | None = None) -> WorkerProcess:
         """Start a worker; it serves when this returns."""
-        worker = WorkerProcess(number, self.directory, self.directory / "errors")
+        worker = WorkerProcess(number, self.directory, self.directory / "errors", self.environ)
         self.workers.append(worker)
         path = policy or self.publish()
         worker.say(settings=self.document, base=str(self.directory), policy=str(path))

@@ -3,29 +3,30 @@
 import asyncio
 import gc
 import socket
+import ssl
 import struct
 import weakref
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import dns.message
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
-from resolver.listeners import TcpListener, bind
-from settings import Endpoint
-from tests.unit.policy.build import Listed, block
-from tests.unit.resolver.bench import Bench, make_bench, network_at
+from resolver.listeners.connection import Connection
+from resolver.listeners.framing import NEVER
+from resolver.wire import framed
+from tests.integration.listening import Client, Listening, listening, until
+from tests.support.certificates import Identity
+from tests.support.dns_client import query
+from tests.unit.resolver.bench import Bench
 
 RESET = struct.pack("ii", 1, 0)  # socket(7), SO_LINGER: closing throws away what is unsent
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    made = make_bench(tmp_path, network_at(monkeypatch), lists=[Listed("list", "adult", [block("bad.test")])])
-    yield made
-    made.journal.close()
+QUERY = query("bad.example").to_wire()
+POST = (
+    b"POST /dns-query HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/dns-message\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(QUERY)
+) + QUERY
 
 
 @pytest.fixture
@@ -35,42 +36,84 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
-def free_endpoint() -> Endpoint:
-    with bind(Endpoint("127.0.0.1", 0), socket.SOCK_STREAM, shared=False) as sock:
-        return Endpoint("127.0.0.1", sock.getsockname()[1])
+def request(kind: str) -> bytes:
+    """Return what asks a question."""
+    if kind == "http/1.1":
+        return POST
+    if kind != "h2":
+        return framed(QUERY)
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    head = {":method": "POST", ":scheme": "https", ":authority": "a.example", ":path": "/dns-query"}
+    client.send_headers(1, [*head.items(), ("content-type", "application/dns-message")])
+    client.send_data(1, QUERY, end_stream=True)
+    return client.data_to_send()
+
+
+def parts(connection: Any) -> list[weakref.ref[Any]]:
+    """Return all that a connection is made of."""
+    below = [getattr(connection._layer, "_object", None), getattr(connection._framing, "_connection", None)]
+    return [
+        weakref.ref(part) for part in (connection, connection._layer, connection._framing, *below) if part is not None
+    ]
 
 
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("end", ["client", "reset", "server", "half-asked"])
-async def test_a_connection_that_ended_is_gone_without_the_collector(bench: Bench, end: str) -> None:
-    endpoint = free_endpoint()
-    listener = TcpListener(endpoint, bench.engine, Counter())
-    await listener.start()
-    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-    query = dns.message.make_query("bad.test", "A").to_wire()
-    framed = len(query).to_bytes(2, "big") + query
-    if end == "half-asked":
-        writer.write(framed[:5])
-        await writer.drain()
-        await _until(lambda: any(connection._buffer for connection in listener._open))
-    else:
-        writer.write(framed)
-        assert int.from_bytes(await reader.readexactly(2), "big") > len(query)
-    (transport,) = [weakref.ref(connection._transport) for connection in listener._open if connection._transport]
-    if end == "server":
-        listener.close()
-    elif end == "reset":
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-        writer.transport.abort()
-    else:
-        writer.close()
-    await _until(lambda: not listener._open)
-    await _until(lambda: transport() is None)
-    writer.close()
-    listener.close()
+@pytest.mark.parametrize("kind", ["tcp", "dot", "h2", "http/1.1"])
+async def test_a_connection_that_ended_is_gone_without_the_collector(
+    bench: Bench, identity: Identity, kind: str, end: str
+) -> None:
+    async with listening(bench, identity) as served:
+        client = await served.connect({"tcp": "tcp", "dot": "tls"}.get(kind, "https"), alpn=kind)
+        octets = request(kind)
+        client.writer.write(octets[:-3] if end == "half-asked" else octets)
+        gone = await answered(served, kind, half=end == "half-asked")
+        if end == "server":
+            await served.streams.close()
+        else:
+            await leave(client, reset=end == "reset")
+        await until(lambda: not served.standing)
+        await until(lambda: not any(part() for part in gone))
 
 
-async def _until(condition: Any) -> None:
-    async with asyncio.timeout(5.0):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.01)
+async def answered(served: Listening, kind: str, *, half: bool) -> list[weakref.ref[Any]]:
+    """Wait until the only connection has done what it was asked to; return all that it is made of."""
+    await until(lambda: served.standing)  # the client's side stands before ours is accepted
+    (connection,) = served.streams.connections._open
+    if half:
+        await until(lambda: connection._framing is not None and connection._framing.begun < NEVER)
+    else:
+        await until(lambda: len(served.bench.records) == 1 and not connection.in_flight)
+    found = parts(connection)
+    assert len(found) == {"tcp": 3, "dot": 4}.get(kind, 5)
+    return found
+
+
+async def leave(client: Client, *, reset: bool) -> None:
+    if reset:
+        client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.writer.transport.abort()
+    else:
+        await client.close()
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_a_handshake_that_failed_is_gone_without_the_collector(
+    bench: Bench, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(bench, identity) as served:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+        context.check_hostname = False
+        gone: list[weakref.ref[Any]] = []
+        leave_it = served.streams.connections._leave
+
+        def left(connection: Connection) -> None:
+            gone.extend(parts(connection))
+            leave_it(connection)
+
+        monkeypatch.setattr(served.streams.connections, "_leave", left)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection(*served.ports["tls"], ssl=context)
+        await until(lambda: gone)
+        await until(lambda: not any(part() for part in gone))

@@ -1,7 +1,6 @@
 """The fake name server does what tests rely on; read by dnspython and dig."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import dns.exception
@@ -13,12 +12,6 @@ from tests.support import behaviours
 from tests.support.certificates import Authority
 from tests.support.dns_client import dig, exchange, query, receive_framed, send_framed, tcp, tcp_socket, udp
 from tests.support.fake_upstream import ELSEWHERE, FakeUpstream
-
-
-@pytest.fixture
-def upstream() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
 
 
 def address(server: FakeUpstream) -> tuple[str, int]:
@@ -64,14 +57,14 @@ def test_dig_reads_what_it_says(upstream: FakeUpstream) -> None:
 
 def test_a_zone_answers_as_its_file_says(upstream: FakeUpstream) -> None:
     text = "@ 60 SOA ns hostmaster 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.53\nwww.a 30 CNAME ns\nloop 9 CNAME loop\n"
-    upstream.default = behaviours.zone("zone.test", text)
+    upstream.default = behaviours.zone("zone.example", text)
     server = address(upstream)
-    assert dig(server, "www.a.zone.test").rdata == ["192.0.2.53", "ns.zone.test."]
-    assert dig(server, "a.zone.test").status == "NOERROR"
-    assert dig(server, "b.zone.test").status == "NXDOMAIN"
-    assert dig(server, "ns.zone.test", "TXT").answer == []
-    assert dig(server, "loop.zone.test").rdata == ["loop.zone.test."]
-    assert dig(server, "elsewhere.test").status == "REFUSED"
+    assert dig(server, "www.a.zone.example").rdata == ["192.0.2.53", "ns.zone.example."]
+    assert dig(server, "a.zone.example").status == "NOERROR"
+    assert dig(server, "b.zone.example").status == "NXDOMAIN"
+    assert dig(server, "ns.zone.example", "TXT").answer == []
+    assert dig(server, "loop.zone.example").rdata == ["loop.zone.example."]
+    assert dig(server, "elsewhere.example").status == "REFUSED"
 
 
 def test_what_does_not_fit_is_truncated_over_udp_alone(upstream: FakeUpstream) -> None:
@@ -164,13 +157,13 @@ def test_tls_shows_the_certificate_of_its_authority(tmp_path: Path) -> None:
     import ssl
 
     authority = Authority(tmp_path)
-    with FakeUpstream(identity=authority.issue("dns.test", "127.0.0.1")) as server:
-        assert server.url == f"tls://127.0.0.1:{server.port}#dns.test"
+    with FakeUpstream(identity=authority.issue("dns.example", "127.0.0.1")) as server:
+        assert server.url == f"tls://127.0.0.1:{server.port}#dns.example"
         context = ssl.create_default_context(cafile=authority.certificate)
         message = query("www.example")
         with (
             tcp_socket(address(server)) as sock,
-            context.wrap_socket(sock, server_hostname="dns.test") as secured,
+            context.wrap_socket(sock, server_hostname="dns.example") as secured,
         ):
             send_framed(secured, message.to_wire())
             assert message.is_response(dns.message.from_wire(receive_framed(secured)))

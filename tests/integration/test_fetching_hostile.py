@@ -382,7 +382,11 @@ async def test_download_over_tls_is_resumed(authority: Authority) -> None:
     context = authority.issue("lists.example", "127.0.0.1").server_context()
 
     def script(asked: Asked) -> Reply:
-        return Reply(part(OLD, asked.start, 'ETag: "1"') if asked.number else cut(whole(OLD, 'ETag: "1"'), 20_000))
+        if asked.number:
+            return Reply(part(OLD, asked.start, 'ETag: "1"'))
+        return Reply(
+            cut(whole(OLD, 'ETag: "1"'), 20_000), pause=0.02
+        )  # what came before it hangs up isn't lost with it
 
     async with hostile(script, context) as server:
         fetched = await get(f"{server.url}/list")

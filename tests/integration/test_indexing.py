@@ -10,14 +10,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from control import compiling, indexing, watch
+from control import indexing, watch
 from control.errors import NoIndexError, PublishError
 from control.indexing import Indexing
 from control.publisher import Publisher
 from storage import sources
 from storage.database import Database
 from storage.errors import DatabaseDownError
-from tests.support.compiling import HeldUp
+from tests.support.compiling import HeldUp, never_ends
 from tests.support.policies import fill, set_up, verdict
 from tests.support.processes import eventually
 
@@ -175,13 +175,13 @@ async def test_rest_that_is_over_ends(publisher: Publisher, held: HeldUp, monkey
 
 
 async def test_stop_gives_up_and_calls_it_no_failure(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(compiling, "SMALL", -1)
+    never_ends(monkeypatch, tmp_path)
     work = Indexing(publisher)
     work.keep_up()
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(eventually, lambda: publisher._compiler._process)
     await work.stop()
     assert work.status()["compiling"] is False
     assert publisher.last() is None

@@ -88,17 +88,15 @@ qnames = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.tuples(qnames, st.booleans()), max_size=8), max_size=8), st.integers(200, 4000))
-def test_what_is_committed_is_read_back(batches: list[list[tuple[str, bool]]], segment_bytes: int) -> None:
+@given(st.lists(st.lists(qnames, max_size=8), max_size=8), st.integers(200, 4000))
+def test_what_is_committed_is_read_back(batches: list[list[str]], segment_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         journals = Path(directory)
         writer = JournalWriter(journals, node="node", worker=0, segment_bytes=segment_bytes)
         expected = []
         for one in batches:
-            for qname, forget in one:
+            for qname in one:
                 expected += log(writer, qname)
-                if forget:  # as if its caches were full
-                    writer._decisions.clear()
             assert writer.commit()
             assert writer.pending == []
         writer.close()
@@ -124,15 +122,14 @@ def test_durations_run_from_the_arrival_to_the_commit(writer: JournalWriter, tmp
     assert before <= at <= at + duration <= now()
 
 
-def test_a_decision_is_defined_once_and_a_client_each_time_it_is_asked_for(
-    writer: JournalWriter, tmp_path: Path
-) -> None:
-    log(writer, "a.example")
-    log(writer, "a.example")
+def test_a_number_that_is_given_once_serves_many_lookups(writer: JournalWriter, tmp_path: Path) -> None:
+    client, decision = writer.client(CLIENT), writer.decision(DECISION)
+    writer.pending += [(now(), client, decision)] * 3
     writer.commit()
     with contextlib.closing(SegmentReader(segments(tmp_path)[0])) as reader:
         (one,) = reader.batches()
-    assert [kind for kind, _, _ in one.definitions] == [Kind.CLIENT, Kind.DECISION, Kind.CLIENT]
+    assert [kind for kind, _, _ in one.definitions] == [Kind.CLIENT, Kind.DECISION]
+    assert [lookup[1:3] for lookup in LOOKUP.iter_unpack(one.lookups)] == [(client, decision)] * 3
 
 
 def test_an_empty_batch_is_not_written(writer: JournalWriter, tmp_path: Path) -> None:
@@ -552,17 +549,6 @@ def test_a_disk_that_is_really_full_is_written_again_when_there_is_room(
 # Definitions.
 
 
-def test_more_decisions_than_are_remembered_are_defined_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "REMEMBERED_DECISIONS", 3)
-    writer = JournalWriter(tmp_path, node="node", worker=0)
-    expected = []
-    for n in [0, 1, 2, 3, 0, 1, 2, 3, 3]:
-        expected += log(writer, f"n{n}.example")
-        writer.commit()
-    writer.close()
-    assert read_all(tmp_path) == Read(expected, [], 0)
-
-
 def test_kinds_that_are_not_known_are_handed_over_as_they_are(tmp_path: Path) -> None:
     with SegmentFile(tmp_path) as segment:
         segment.write(batch(b"", [definition(9, 5, b"of a later version")]))
@@ -571,16 +557,25 @@ def test_kinds_that_are_not_known_are_handed_over_as_they_are(tmp_path: Path) ->
     assert one.definitions == [(9, 5, b"of a later version")]
 
 
-def test_sync_while_there_is_no_segment_does_no_harm(writer: JournalWriter, disk: Disk) -> None:
+def test_sync_while_there_is_no_segment_does_no_harm(writer: JournalWriter, tmp_path: Path, disk: Disk) -> None:
     """The worker calls it every second, also while the disk is full."""
     disk.room = 0
     log(writer, "lost.example")
-    writer.commit()
+    assert not writer.commit()
     writer.sync()
+    disk.room = None
+    log(writer, "lost-too.example")
+    assert not writer.commit()  # but it finds the way out
+    expected = log(writer, "kept.example")
+    assert writer.commit()
+    writer.sync()
+    assert read_all(tmp_path).lookups == expected
 
 
 def test_a_segment_may_be_closed_twice(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path, node="node", worker=0)
+    expected = log(writer, "a.example")
     writer.sync()
     writer.close()
     writer.close()
+    assert read_all(tmp_path).lookups == expected

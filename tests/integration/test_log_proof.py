@@ -36,12 +36,6 @@ WORKER, SUPERVISOR, EVERYTHING = "worker", "supervisor", "everything"
 KILLS = [WORKER] * 6 + [SUPERVISOR] * 3 + [EVERYTHING] * 2
 
 
-@pytest.fixture
-def upstream() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def server(request: pytest.FixtureRequest, tmp_path: Path, upstream: FakeUpstream) -> Iterator[HallMonitor]:
     url = ""

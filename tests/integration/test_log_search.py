@@ -18,11 +18,11 @@ from querylog.store import LogStore
 from querylog.store_postgres import PostgresLogStore
 from querylog.store_sqlite import SqliteLogStore
 from querylog.times import DAY
+from tests.conftest import BOTH
 from tests.support.journals import Lookup, a_decision, record_of
 from tests.support.postgres import PostgresServer, fresh_database
 from tests.support.shipped import MIDNIGHT, ship, write
 
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 CLIENTS = [*(f"192.0.2.{n}" for n in (1, 2, 3, 64, 65, 200)), "198.51.100.7", "2001:db8::1", "2001:db8:1::1", "?"]
 NAMES = [
     *("example", "a.example", "b.example", "www.a.example", "x.www.a.example", "aa.example", "a-b.example"),

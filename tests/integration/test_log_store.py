@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -21,24 +20,7 @@ from querylog.times import DAY
 from tests.support.journals import SegmentFile, record_of
 from tests.support.shipped import MIDNIGHT, another, expected, lookups, ship, ship_all, stored, write
 
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 EVERYTHING = LogQuery.of()
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
-@pytest.fixture(params=BOTH)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    """Give a store of each kind, empty."""
-    if request.param == "sqlite":
-        opened: LogStore = SqliteLogStore(tmp_path / "log")
-    else:
-        opened = PostgresLogStore(request.getfixturevalue("postgres_url"))
-    with opened:
-        yield opened
 
 
 def test_an_empty_store_has_nothing(store: LogStore) -> None:

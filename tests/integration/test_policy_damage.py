@@ -13,20 +13,6 @@ from tests.support.policies import set_up, verdict
 from tests.support.publishing import make, relist, touch, whole
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "policy"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def publisher(sqlite_database: Database, directory: Path) -> Publisher:
-    """Give a publisher of a database that lists one name."""
-    set_up(sqlite_database, "bad.example")
-    return make(sqlite_database, directory)
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 

@@ -29,20 +29,6 @@ from tests.support.publishing import grow_old, make, relist, touch, whole
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "policy"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def publisher(sqlite_database: Database, directory: Path) -> Publisher:
-    """Give a publisher of a database that lists one name."""
-    set_up(sqlite_database, "bad.example")
-    return make(sqlite_database, directory)
-
-
 def files(directory: Path) -> dict[str, int]:
     """Return the files by name, each with its inode, which a file that is written anew hasn't got."""
     return {path.name: path.lstat().st_ino for path in directory.iterdir()}

@@ -84,14 +84,14 @@ def test_entries_are_in_force_once_they_are_waited_for(tmp_path: Path) -> None:
     """Other changes go by the index on disk, however old: nobody waits for what they didn't ask for."""
     session = open_session(tmp_path)
     session.publish()
-    relist(session, "new.test")
+    relist(session, "new.example")
     let_through(session)
     assert verdict(session.snapshot(), BLOCKED) == "exception"
-    assert verdict(session.snapshot(), "new.test") == "allowed"
+    assert verdict(session.snapshot(), "new.example") == "allowed"
     behind = session.status()["index"]["entries_version"]
     version = session.publish(wait_for_index=True)
     assert version == session.database.state().policy_version
-    assert verdict(session.snapshot(), "new.test") == "blocked"
+    assert verdict(session.snapshot(), "new.example") == "blocked"
     index = session.status()["index"]
     assert behind < index["entries_version"] == session.database.state().entries_version
     assert (index["compiling"], index["error"]) == (False, None)
@@ -108,7 +108,7 @@ def test_index_that_cannot_be_compiled_is_told_and_the_last_stays(
 
     session = open_session(tmp_path)
     session.publish()
-    relist(session, "new.test")
+    relist(session, "new.example")
     monkeypatch.setattr(compiling, "compile_from", full)
     with pytest.raises(ControlError, match=r"^the index could not be compiled: No space left on device$"):
         session.publish(wait_for_index=True)

@@ -1,9 +1,7 @@
 """Shipping, from the journals to either store: every lookup once, with its day, its time and all of its fields."""
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,31 +17,6 @@ from querylog.times import DAY
 from settings import Database, Settings, State
 from tests.support.journals import SegmentFile, a_client, a_decision, record_of
 from tests.support.shipped import MIDNIGHT, another, expected, lookups, ship, ship_all, stored, write
-
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
-@pytest.fixture(params=BOTH)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    """Give a store of each kind, empty."""
-    if request.param == "sqlite":
-        opened: LogStore = SqliteLogStore(tmp_path / "log")
-    else:
-        opened = PostgresLogStore(request.getfixturevalue("postgres_url"))
-    with opened:
-        yield opened
-
-
-@pytest.fixture
-def shipper(journal: Path, store: LogStore) -> Iterator[Shipper]:
-    with contextlib.closing(Shipper(journal, store, "node")) as opened:
-        yield opened
-
 
 # The ordinary way.
 

@@ -31,31 +31,6 @@ from tests.support.journals import SegmentFile, batch, definition, record_of
 from tests.support.postgres import PostgresServer
 from tests.support.shipped import MIDNIGHT, expected, lookups, ship, ship_all, stored, write
 
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
-
-
-@pytest.fixture(params=BOTH)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LogStore]:
-    """Give a store of each kind, empty."""
-    if request.param == "sqlite":
-        opened: LogStore = SqliteLogStore(tmp_path / "log")
-    else:
-        opened = PostgresLogStore(request.getfixturevalue("postgres_url"))
-    with opened:
-        yield opened
-
-
-@pytest.fixture
-def shipper(journal: Path, store: LogStore) -> Iterator[Shipper]:
-    with contextlib.closing(Shipper(journal, store, "node")) as opened:
-        yield opened
-
-
 # A store that is down.
 
 

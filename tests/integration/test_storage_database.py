@@ -11,9 +11,11 @@ import psycopg
 import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
-from storage import groups, schema
+from storage import groups, migrations, schema
 from storage.database import Database
 from storage.errors import DatabaseDownError
 from tests.support.postgres import PostgresServer
@@ -29,6 +31,13 @@ def test_the_migrations_make_the_schema(database: Database) -> None:
         keys = sqlalchemy.inspect(connection).get_pk_constraint("entries")
     assert keys["constrained_columns"] == ["part_id", "key", "traits_id", "since"]
     assert keys["name"] in {None, "pk_entries"}  # SQLite names none
+
+
+def test_the_schema_names_the_newest_revision() -> None:
+    """Else each command would have Alembic look for what is missing."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
 
 
 def test_migrating_again_changes_nothing(database: Database) -> None:

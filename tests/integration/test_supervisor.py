@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from control import compiling, watch
+from control import watch
 from control.channel import ask
 from control.errors import AlreadyServingError, ControlError, ListenError
+from control.session import Session
 from control.supervisor import Supervisor
 from policy.index import CorruptIndexError, Index
 from settings import Settings, SettingsError, from_document
@@ -25,7 +26,7 @@ from storage import exceptions, networks, sources, tokens
 from storage.database import Database, PolicyState
 from storage.errors import DatabaseDownError
 from tests.support import dns_client
-from tests.support.compiling import HeldUp
+from tests.support.compiling import HeldUp, never_ends
 from tests.support.policies import fill
 from tests.support.processes import is_alive
 from tests.support.server import free_port
@@ -114,7 +115,7 @@ async def running(supervisor: Supervisor, node: Node) -> AsyncIterator[asyncio.T
     starts = len(node.secrets)
     task = asyncio.create_task(supervisor.run(node.announce))
     try:
-        await eventually(lambda: len(node.secrets) > starts or task.done(), 40)
+        await eventually(lambda: len(node.secrets) > starts or task.done(), 120)
         if task.done():
             await task
         yield task
@@ -123,7 +124,7 @@ async def running(supervisor: Supervisor, node: Node) -> AsyncIterator[asyncio.T
         await asyncio.wait([task])
 
 
-async def eventually(check: Callable[[], T], seconds: float = 15.0) -> T:
+async def eventually(check: Callable[[], T], seconds: float = 30.0) -> T:
     until = time.monotonic() + seconds
     while not (result := check()):
         assert time.monotonic() < until, f"not within {seconds} s; the last result was {result!r}"
@@ -152,9 +153,9 @@ def relist(node: Node, *names: str) -> None:
 
 async def until_sunk(node: Node, name: str, *, sunk: bool = True) -> None:
     """Wait until a name is answered so; that nobody answers is not for the caller to see."""
-    until = time.monotonic() + 15
+    until = time.monotonic() + 30
     while True:
-        with suppress(TimeoutError):
+        with suppress(OSError):
             if (await node.verdict(name) == "sunk") == sunk:
                 return
         assert time.monotonic() < until, f"{name} was not {'sunk' if sunk else 'let through'} in time"
@@ -258,7 +259,7 @@ async def test_workers_start_by_the_last_policy_while_the_database_is_down_and_a
     async with serving(node):
         published = f"policy-{change(node)}.json"
         await eventually(lambda: (node.directory / "var" / "policy" / "current").readlink().name == published)
-        assert await node.verdict() != "sunk"
+        await until_sunk(node, BLOCKED, sunk=False)  # workers take it a moment later
     for file in node.database.parent.glob("hallmonitor.db*"):
         file.unlink()
     monkeypatch.setattr(Supervisor, "_database_answers", lambda _: False)
@@ -305,16 +306,16 @@ async def test_watch_outlives_whatever_goes_wrong_once(
 async def test_change_is_in_force_while_an_index_is_compiled(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving(node) as supervisor:
         with HeldUp.compiling(monkeypatch) as held:
-            relist(node, "new.test")
+            relist(node, "new.example")
             await held.until_begun()
             assert (await asyncio.to_thread(node.status))["index"]["compiling"] is True
             version = change(node)
             assert await supervisor._service.publish() == version
             assert await node.verdict() != "sunk"
-            assert await node.verdict("new.test") != "sunk"
+            assert await node.verdict("new.example") != "sunk"
             held.go_on.release()
             await eventually(lambda: node.policy()["version"] > version)
-            await until_sunk(node, "new.test")
+            await until_sunk(node, "new.example")
         index = (await asyncio.to_thread(node.status))["index"]
         assert index["entries_version"] == node.state().entries_version
         assert (index["compiling"], index["error"]) == (False, None)
@@ -322,12 +323,29 @@ async def test_change_is_in_force_while_an_index_is_compiled(node: Node, monkeyp
         assert index["octets"] > 0
 
 
+async def test_service_whose_control_socket_is_gone_takes_changes_and_is_not_told_dead(node: Node) -> None:
+    async with serving(node):
+        (node.directory / "var" / "run" / "control.sock").unlink()
+        told: list[str] = []
+
+        def command() -> dict[str, Any]:
+            with closing(Session(node.settings(), told.append)) as session:
+                with session.change() as made:
+                    exceptions.add(made, domain=BLOCKED, action="allow", reason="a lesson")
+                return session.status()
+
+        assert (await asyncio.to_thread(command))["serving"] is True
+        (said,) = told
+        assert "the service can't be asked: nobody listens at " in said
+        await until_sunk(node, BLOCKED, sunk=False)
+
+
 async def test_command_that_asks_for_entries_is_answered_once_they_are_in_force(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(node):
         with HeldUp.compiling(monkeypatch) as held:
-            relist(node, "new.test")
+            relist(node, "new.example")
             socket_ = node.directory / "var" / "run" / "control.sock"
             asking = asyncio.create_task(asyncio.to_thread(ask, socket_, "publish_entries", 60))
             await held.until_begun()
@@ -335,7 +353,7 @@ async def test_command_that_asks_for_entries_is_answered_once_they_are_in_force(
             held.go_on.release()
             answer = await asking
         assert answer == {"policy_version": node.state().policy_version}
-        assert await node.verdict("new.test") == "sunk"
+        assert await node.verdict("new.example") == "sunk"
 
 
 async def test_index_that_cannot_be_compiled_is_told_and_the_last_serves_on(
@@ -345,7 +363,7 @@ async def test_index_that_cannot_be_compiled_is_told_and_the_last_serves_on(
         with HeldUp.compiling(monkeypatch) as held:
             held.error = OSError(28, "No space left on device")
             held.go_on.release(100)
-            relist(node, "new.test")
+            relist(node, "new.example")
             socket_ = node.directory / "var" / "run" / "control.sock"
             said = "the index could not be compiled: No space left on device"
             with pytest.raises(ControlError, match=said):
@@ -360,7 +378,7 @@ async def test_index_that_cannot_be_compiled_is_told_and_the_last_serves_on(
             held.error = None
             await asyncio.to_thread(ask, socket_, "publish_entries", 60)
         assert (await asyncio.to_thread(node.status))["index"]["error"] is None
-        assert await node.verdict("new.test") == "sunk"
+        assert await node.verdict("new.example") == "sunk"
 
 
 def truncate(path: Path) -> None:
@@ -395,9 +413,9 @@ async def test_damage_while_it_serves_is_mended(node: Node, what: str, damage: C
 
 
 async def test_start_that_is_told_to_stop_while_it_compiles_ends_at_once(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "SMALL", -1)
+    never_ends(monkeypatch, tmp_path_factory.mktemp("sleeping"))
     supervisor = Supervisor(node.settings(), node.settings)
     task = asyncio.create_task(supervisor.run(node.announce))
     await eventually(lambda: supervisor._indexing.status()["compiling"])

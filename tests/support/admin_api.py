@@ -122,6 +122,7 @@ def _worker(number: int) -> dict[str, Any]:
         "cached_answers": 5,
         "in_flight": 0,
         "unlogged": 0,
+        "turned_away": 0,
     }
 
 

@@ -37,7 +37,7 @@ def call(
     token: str = "",
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
-    seconds: float = 15.0,
+    seconds: float = 30.0,
 ) -> ApiReply:
     """Call the API; the path is below ``/api/v1`` unless it names it, or is ``/metrics``.
 

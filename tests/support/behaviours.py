@@ -22,7 +22,7 @@ import dns.zone
 
 TTL = 300
 NEGATIVE_TTL = 60
-STREAMS = frozenset({"tcp", "tls"})
+STREAMS = frozenset({"tcp", "tls", "https"})
 
 
 class Query(NamedTuple):
@@ -32,7 +32,7 @@ class Query(NamedTuple):
     """As it was asked (case kept), without the trailing dot."""
     rdtype: str
     transport: str
-    """``udp``, ``tcp`` or ``tls``."""
+    """``udp``, ``tcp``, ``tls`` or ``https``."""
     client: tuple[str, int]
     """Address and port that it came from."""
     id: int
@@ -155,6 +155,25 @@ def servfail(query: Query) -> list[Reply]:
 def refused(query: Query) -> list[Reply]:
     """Say that it won't."""
     return _bare(query, dns.rcode.REFUSED)
+
+
+def without_edns(rcode: str, then: Behaviour = computed, *, header_only: bool = False) -> Behaviour:
+    """Say this, and nothing else, to a query with EDNS, as servers do that don't know it (RFC 6891 section 7).
+
+    Some can't read such a query so far as to repeat its question.
+    """
+
+    def behave(query: Query) -> list[Reply]:
+        if query.message.edns < 0:
+            return then(query)
+        response = _response(query)
+        response.use_edns(False)
+        response.set_rcode(dns.rcode.from_text(rcode))
+        if header_only:
+            response.question = []
+        return _sent(query, response)
+
+    return behave
 
 
 def silent(query: Query) -> list[Reply]:

@@ -1,15 +1,23 @@
-"""Compiling that takes as long as a test wants."""
+"""Compiling that takes as long as a test wants, or for ever."""
 
 import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import pytest
 
 from blocklists.compiling import compile_from
 from control import compiling
+
+
+def never_ends(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """Have everything compiled in a process of its own, which sleeps from its first moment on."""
+    monkeypatch.setattr(compiling, "SMALL", -1)
+    (directory / "sitecustomize.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(directory))
 
 
 class HeldUp:

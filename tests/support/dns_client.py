@@ -16,7 +16,7 @@ import dns.message
 Address = tuple[str, int]
 """Host and port."""
 
-TIMEOUT_SECONDS = 6.0  # longer than the product's own deadline for its upstreams
+TIMEOUT_SECONDS = 10.0  # longer than the product's own deadline for its upstreams, on a machine that stands still
 
 
 def query(name: str, rdtype: str = "A", **options: Any) -> dns.message.Message:
@@ -145,7 +145,7 @@ class Dig:
         return sorted(record.rdata for record in self.answer)
 
 
-def dig(server: Address, name: str, rdtype: str = "A", *options: str, source: str = "", seconds: int = 6) -> Dig:
+def dig(server: Address, name: str, rdtype: str = "A", *options: str, source: str = "", seconds: int = 10) -> Dig:
     """Ask with the `dig` command: one try, EDNS and a cookie unless the options (``+noedns``) say otherwise."""
     command = ["dig", f"@{server[0]}", "-p", str(server[1]), "+tries=1", f"+time={seconds}", *options]
     command += ["-b", source] if source else []

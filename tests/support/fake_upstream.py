@@ -1,4 +1,4 @@
-"""A small name server in a thread of its own, on real loopback sockets: UDP and TCP on one port, or TLS.
+"""A small name server in a thread of its own, on real loopback sockets: UDP and TCP on one port, or TLS, or HTTPS.
 
 It keeps a log of what it was asked, treats each name as it is told to (`tests.support.behaviours`), and can be stopped
 and started again on the same port. By default any name has an A, an AAAA and a TXT record.
@@ -7,22 +7,36 @@ and started again on the same port. By default any name has an A, an AAAA and a 
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import dns.exception
 import dns.message
 import dns.rdatatype
+from h2.exceptions import ProtocolError
 
 from tests.support.behaviours import Behaviour, Query, Reply, computed
 from tests.support.certificates import Identity
+from tests.support.fake_https import HttpServer, Manners
+from tests.support.server import free_port
 
 ELSEWHERE = "127.0.0.66"
-TRIES_FOR_A_PORT = 50
 START_SECONDS = 10.0
 ACCEPT_SECONDS = 0.5  # a TLS handshake may take for ever
+
+
+class Handshake(NamedTuple):
+    """What a client and the server agreed on."""
+
+    sni: str | None
+    protocol: str | None
+    """By ALPN."""
+    version: str
+    is_resumed: bool
 
 
 class FakeUpstream:
@@ -31,17 +45,27 @@ class FakeUpstream:
     `behave` may be called while it serves. Queries that can't be read are counted and get no answer.
     """
 
-    def __init__(self, address: str = "127.0.0.1", port: int = 0, *, identity: Identity | None = None) -> None:
+    def __init__(
+        self, address: str = "127.0.0.1", port: int = 0, *, identity: Identity | None = None, https: bool = False
+    ) -> None:
         self.address = address
         self.port = port
-        """Chosen at the first start when it is 0."""
+        """Chosen at the first start when it is 0: one that no client's socket gets meanwhile."""
         self.identity = identity
-        """With one it serves TLS; without, UDP and TCP."""
+        """With one it serves TLS or HTTPS; without, UDP and TCP."""
+        self.protocols = ["h2" if https else "dot"]
+        """What it speaks, for ALPN."""
+        self.manners = Manners()
+        """How it treats requests over HTTPS."""
         self.default: Behaviour = computed
         self.log: list[Query] = []
         self.unreadable = 0
+        self.handshakes: list[Handshake] = []
+        self.http: list[HttpServer] = []
+        """Each HTTPS connection there was, oldest first."""
         self.failures: list[Exception] = []
-        """What went wrong in a behaviour; `stop` raises the first."""
+        """What went wrong in a behaviour or with HTTP/2; `stop` raises the first."""
+        self._https = https
         self._behaviours: dict[str, Behaviour] = {}
         self._thread: threading.Thread | None = None
 
@@ -53,10 +77,11 @@ class FakeUpstream:
         host = f"[{self.address}]" if ":" in self.address else self.address
         if self.identity is None:
             return f"udp://{host}:{self.port}"
-        return f"tls://{host}:{self.port}#{self.identity.name}"
+        scheme, path = ("https", "/dns-query") if self._https else ("tls", "")
+        return f"{scheme}://{host}:{self.port}{path}#{self.identity.name}"
 
     def behave(self, name: str, behaviour: Behaviour) -> None:
-        """Treat a name so from now on; ``*.slow.test`` is every name below ``slow.test``."""
+        """Treat a name so from now on; ``*.slow.example`` is every name below ``slow.example``."""
         self._behaviours[name.lower().removesuffix(".")] = behaviour
 
     def asked(self, name: str, rdtype: str | None = None) -> list[Query]:
@@ -68,6 +93,20 @@ class FakeUpstream:
     def forget(self) -> None:
         """Empty the log."""
         self.log = []
+
+    def end_connections(self, *, say: bytes = b"") -> None:
+        """Close every connection in good order, after some octets; returns once that is done."""
+        self.say(say)
+        self._on_each(lambda connection: connection.close())
+
+    def say(self, octets: bytes) -> None:
+        """Send octets on every connection, whatever is said there; returns once that is done."""
+        self._on_each(lambda connection: connection.say(octets))
+
+    @property
+    def connected(self) -> int:
+        """Return how many streams stand."""
+        return len(self._connections)
 
     def start(self) -> Self:
         """Bind and serve; returns once it does. Raises `OSError` when the port is taken."""
@@ -102,24 +141,25 @@ class FakeUpstream:
     def __repr__(self) -> str:
         return f"<FakeUpstream {self.url} {'serves' if self._thread else 'stopped'} asked={len(self.log)}>"
 
+    def _on_each(self, do: Callable[["_Client"], None]) -> None:
+        async def run() -> None:
+            for connection in list(self._connections):
+                do(connection)
+
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(START_SECONDS)
+
     # In its thread.
 
     def _bind(self) -> tuple[socket.socket | None, socket.socket]:
-        for _ in range(TRIES_FOR_A_PORT):
-            stream = self._socket(socket.SOCK_STREAM, self.port)
-            if self.identity is not None:
-                self.port = stream.getsockname()[1]
-                return None, stream
-            try:
-                datagrams = self._socket(socket.SOCK_DGRAM, stream.getsockname()[1])
-            except OSError:
-                stream.close()
-                if self.port:
-                    raise
-                continue
-            self.port = stream.getsockname()[1]
-            return datagrams, stream
-        raise OSError("no port is free for both UDP and TCP")
+        self.port = self.port or free_port()
+        stream = self._socket(socket.SOCK_STREAM, self.port)
+        if self.identity is not None:
+            return None, stream
+        try:
+            return self._socket(socket.SOCK_DGRAM, self.port), stream
+        except OSError:
+            stream.close()
+            raise
 
     def _socket(self, kind: socket.SocketKind, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
@@ -139,12 +179,13 @@ class FakeUpstream:
     async def _serve(self, datagrams: socket.socket | None, stream: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        self._connections: set[_Connection] = set()
+        self._connections: set[_Client] = set()
         self._later: set[asyncio.TimerHandle] = set()
         if datagrams is not None:
             self._loop.add_reader(datagrams, self._read_datagrams, datagrams)
-        context = self.identity.server_context() if self.identity else None
-        server = await self._loop.create_server(lambda: _Connection(self), sock=stream, ssl=context)
+        context = self._context(self.identity) if self.identity else None
+        kind = _HttpClient if self._https else _Client
+        server = await self._loop.create_server(lambda: kind(self), sock=stream, ssl=context)
         self._ready.set()
         await self._stopping.wait()
         for handle in self._later:
@@ -160,6 +201,17 @@ class FakeUpstream:
             self._loop.remove_reader(datagrams)
             datagrams.close()
         await asyncio.sleep(0)  # the aborted connections close their sockets in the loop's next turn
+
+    def _context(self, identity: Identity) -> ssl.SSLContext:
+        context = identity.server_context()
+        context.set_alpn_protocols(self.protocols)
+        self._names: dict[ssl.SSLObject | ssl.SSLSocket, str | None] = {}
+
+        def named(tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+            self._names[tls] = name
+
+        context.sni_callback = named
+        return context
 
     def _read_datagrams(self, sock: socket.socket) -> None:
         for _ in range(64):
@@ -221,7 +273,7 @@ class FakeUpstream:
         return found or self.default
 
 
-class _Connection(asyncio.Protocol):
+class _Client(asyncio.Protocol):
     """One client's stream (RFC 1035 section 4.2.2)."""
 
     def __init__(self, server: FakeUpstream) -> None:
@@ -231,8 +283,13 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._client = transport.get_extra_info("peername")[:2]
+        self._address = transport.get_extra_info("peername")[:2]
         self._server._connections.add(self)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            sni = self._server._names.pop(tls, None)
+            agreed = Handshake(sni, tls.selected_alpn_protocol(), tls.version(), tls.session_reused)
+            self._server.handshakes.append(agreed)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -242,11 +299,17 @@ class _Connection(asyncio.Protocol):
             if len(self._buffer) < end:
                 return
             wire, self._buffer = self._buffer[2:end], self._buffer[end:]
-            for reply in self._server._replies(wire, kind, self._client):
+            for reply in self._server._replies(wire, kind, self._address):
                 self._server._when_due(reply, self._send, reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server._connections.discard(self)
+
+    def say(self, octets: bytes) -> None:
+        self._transport.write(octets)
+
+    def close(self) -> None:
+        self._transport.close()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -256,3 +319,34 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
         elif not self._transport.is_closing():
             self._transport.write(len(reply.wire).to_bytes(2, "big") + reply.wire)
+
+
+class _HttpClient(_Client):
+    """One client's HTTP/2 connection (RFC 8484)."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._http = HttpServer(self._server.manners, self._asked)
+        self._server.http.append(self._http)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._http.receive(data)
+        except ProtocolError as failure:
+            self._server.failures.append(failure)
+        self._flush()
+
+    def _asked(self, stream: int, query: bytes) -> None:
+        for reply in self._server._replies(query, "https", self._address):
+            self._server._when_due(reply, self._respond, stream, reply)
+
+    def _respond(self, stream: int, reply: Reply) -> None:
+        if reply.wire is None:
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._http.respond(stream, reply.wire)
+            self._flush()
+
+    def _flush(self) -> None:
+        self._transport.write(self._http.outgoing())

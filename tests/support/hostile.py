@@ -3,10 +3,11 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from blocklists.fetching import Limits
+from tests.support.connections import handling
 
 HASTY = Limits(delays=(0, 0), connect_seconds=5, idle_seconds=5, total_seconds=20)
 
@@ -53,33 +54,14 @@ async def hostile(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
     """Serve by a script, one request a connection."""
     running = Hostile()
 
-    serving: set[asyncio.Task[None]] = set()
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.add(task)
-        with suppress(ConnectionError, asyncio.IncompleteReadError):  # the client had enough
-            try:
-                asked = _asked(len(running.asked), await reader.readuntil(b"\r\n\r\n"))
-                running.asked.append(asked)
-                await _say(script(asked), reader, writer)
-            finally:
-                writer.close()
-                await writer.wait_closed()
+        asked = _asked(len(running.asked), await reader.readuntil(b"\r\n\r\n"))
+        running.asked.append(asked)
+        await _say(script(asked), reader, writer)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        running.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield running
-        finally:
-            for task in serving:
-                task.cancel()
-            ends = await asyncio.gather(*serving, return_exceptions=True)
-    for end in ends:
-        if isinstance(end, Exception):
-            raise end  # of a script that is wrong
+    async with handling(serve, tls) as port:
+        running.url = f"http{'s' if tls else ''}://127.0.0.1:{port}"
+        yield running
 
 
 async def _say(reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,7 +6,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 import psycopg
+
+from tests.support.server import free_port
 
 START_SECONDS = 60
 USER = "hallmonitor"
@@ -50,7 +51,7 @@ class PostgresServer:
             if self._as is not None:
                 os.chown(self.directory, *self._as)
             self._initialise()
-            self.port = _free_port()
+            self.port = free_port()
             self.start()
         except BaseException:
             self.close()
@@ -183,9 +184,3 @@ def _unprivileged() -> tuple[int, int] | None:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise NoPostgresError("running as root, and there is no user 'postgres' or 'nobody' to run Postgres as")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,11 +1,12 @@
 """Processes as /proc shows them: who belongs to a test, whether they live, what CPU they have used. Linux alone."""
 
 import os
+import resource
 import signal
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep  # the machine's own, where a test moves its clock
 from typing import TypeVar
 
 MARK = "TEST_PROCESS_MARK"
@@ -46,13 +47,32 @@ def kill(pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
             os.kill(pid, number)
 
 
-def eventually(check: Callable[[], T], seconds: float = 10.0, *, every: float = 0.05) -> T:
+def eventually(check: Callable[[], T], seconds: float = 30.0, *, every: float = 0.05) -> T:
     """Call until the result is true and return it; after that long, fail with the last result."""
-    until = time.monotonic() + seconds
+    until = monotonic() + seconds
     while not (result := check()):
-        assert time.monotonic() < until, f"not within {seconds} s; the last result was {result!r}"
-        time.sleep(every)
+        assert monotonic() < until, f"not within {seconds} s; the last result was {result!r}"
+        sleep(every)
     return result
+
+
+def descriptors(pid: int) -> set[int]:
+    """Return the numbers of a process's open descriptors."""
+    return {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def leave_room_for(count: int, pid: int) -> tuple[int, int]:
+    """Let a process have so many descriptors more than it has; return its limits before (getrlimit(2))."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = descriptors(pid)
+    free = [number for number in range(before[0]) if number not in used]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[count], before[1]))  # the lowest number that can't be had
+    return before
+
+
+def rests(pid: int) -> bool:
+    """Tell whether a process sleeps each time that one looks: one that turns in circles never does for long."""
+    return all(_stat(pid)[0] == "S" for _ in range(200))
 
 
 def _all() -> list[int]:

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from blocklists.errors import FetchError
 from blocklists.fetching import Fetched, Limits, NotModified, fetch
+from tests.support.connections import handling
 
 LIST = b"a.example\nb.example\n"
 QUICK = Limits(delays=(0, 0), connect_seconds=5, idle_seconds=5, total_seconds=20)
@@ -40,21 +41,15 @@ async def speaking(*parts: bytes, hold: bool = False, tls: ssl.SSLContext | None
     """Serve the same octets to whoever connects, then hang up, or hold on and say no more."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            for part in parts:
-                writer.write(part)
-                await writer.drain()
-            if hold:
-                await reader.read()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client had enough
-        finally:
-            writer.close()
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        if hold:
+            await reader.read()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with handling(speak, tls) as port:
+        yield f"127.0.0.1:{port}"
 
 
 def sending(body: bytes, **headers: str) -> Handler:

@@ -4,6 +4,7 @@ Each server has a directory with its configuration, state and output, and ports 
 every process that it started is gone.
 """
 
+import errno
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,12 +27,13 @@ import dns.rdataclass
 
 from tests.support import processes
 from tests.support.api import ApiReply, call
+from tests.support.command import run
 from tests.support.dns_client import Address, exchange, tcp_socket
 
 COMMAND = Path(sys.executable).with_name("hallmonitor")
-START_SECONDS = 30.0
-STOP_SECONDS = 20.0
-COMMAND_SECONDS = 60.0
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 
 Sections = Mapping[str, Mapping[str, object]]
 """Configuration by section and key."""
@@ -221,20 +224,11 @@ class HallMonitor:
         seconds: float = COMMAND_SECONDS,
     ) -> Done:
         """Run one command under this server's configuration; an exit code other than the expected one fails."""
-        command = [str(COMMAND), "--config", str(self.config), *arguments]
-        done = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            cwd=self.directory,
-            env=self._environment() | dict(environ or {}),
-            timeout=seconds,
-        )
-        said = f"hallmonitor {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert done.returncode == expect, said
-        return Done(done.returncode, done.stdout, done.stderr)
+        environ = self._environment() | dict(environ or {})
+        done = Done(*run(["--config", str(self.config), *arguments], self.directory, environ, seconds=seconds))
+        said = f"hallmonitor {' '.join(arguments)}: exit code {done.code}\n{done.out}\n{done.err}"
+        assert done.code == expect, said
+        return done
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -285,21 +279,42 @@ class HallMonitor:
         return environ | {processes.MARK: self._mark}
 
 
-def free_port() -> int:
-    """Return a port that is free for UDP and TCP on the loopback address, outside the range that clients are given.
+_given: deque[int] = deque(maxlen=1_000)
 
-    Each process that runs tests has a band of its own, so that none takes what another has just found.
+
+def free_port() -> int:
+    """Return a port that is free for UDP and TCP on the loopback addresses, outside the range that clients are given.
+
+    Each process that runs tests has a band of its own, so that none takes what another has just found, and no port
+    comes again soon: nobody may have bound it yet.
     """
     band = 20_000 + 3_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw3").removeprefix("gw")) % 4)
     while True:
         port = random.randint(band, band + 2_999)
-        try:
-            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                with socket.socket(socket.AF_INET, kind) as sock:
-                    sock.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return port
+        if port not in _given and _is_free(port):
+            _given.append(port)
+            return port
+
+
+def _is_free(port: int) -> bool:
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            try:
+                with socket.socket(family, kind) as sock:
+                    sock.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:  # otherwise there is no IPv6, and nobody to take it
+                    return False
+    return True
+
+
+def accepts(port: int) -> bool:
+    """Tell whether something takes TCP connections on a port of the loopback address."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_worker(arguments: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import socket
 import tomllib
 from ipaddress import ip_network
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import setting_values
 import settings as configuration
-from settings import Endpoint, Settings, SettingsError, UpstreamAddress, find, from_document, load
+from setting_values import Endpoint, LocalRecord, UpstreamAddress
+from settings import Settings, SettingsError, find, from_document, load
+from tests.support.certificates import Authority
 
 WHOLE = """
 [server]
@@ -18,15 +22,24 @@ listen = ["192.0.2.1:53", "[2001:db8::1]:5353"]
 workers = 3
 allow_from = ["192.0.2.0/24", "2001:db8::/32"]
 node = "dns-1"
+tls_listen = ["192.0.2.1:853"]
+https_listen = ["192.0.2.1:443", "[2001:db8::1]:443"]
+certificate = "authority.pem"
+private_key = "authority.pem"
+name = "DNS.District.example."
+unserved = "drop"
 [state]
 directory = "state/here"
 [database]
 url = "postgresql://user:secret@db.example/monitor"
 [upstream]
 servers = ["udp://192.0.2.53", "tcp://192.0.2.54:5300", "tls://[2001:db8::53]:8853#dns.example", "udp://2001:db8::54"]
+failover_ms = 100
 try_timeout_ms = 200
 deadline_ms = 900
 ca_file = "authority.pem"
+[upstream.zones]
+"AD.district.example" = ["udp://10.0.0.10", "tls://10.0.0.11#dc.ad.district.example"]
 [admin]
 listen = "[::1]:9000"
 host_names = ["monitor.example"]
@@ -37,11 +50,26 @@ sync_interval_ms = 250
 [filter]
 default_group = "guests"
 block_ttl_seconds = 0
+private_zones = ["Intranet.vendor.example"]
+[local]
+records = ["Printer.district.example. 60 A 10.1.2.3", "*.apps.district.example IN CNAME www.district.example."]
+[limits]
+queries_per_second = 50
+burst = 100
+in_flight = 20
+exempt = ["10.0.0.2/32"]
+connections = 200
+connections_per_client = 10
 [blocklists]
 canaries = ["School.example.", "sis.school.example"]
 [cache]
 entries = 0
+bytes = 1000000
+min_ttl_seconds = 5
 max_ttl_seconds = 60
+failure_seconds = 9
+stale_seconds = 3600
+stale_after_ms = 900
 """
 
 
@@ -58,11 +86,16 @@ def problems(tmp_path: Path, text: str, **environ: str) -> list[str]:
     return caught.value.problems
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Authority(tmp_path_factory.mktemp("authority")).certificate
+
+
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path: Path, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test finds a configuration in the working directory that it hasn't written."""
     (tmp_path / "empty").mkdir()
-    (tmp_path / "authority.pem").touch()
+    shutil.copy(authority, tmp_path / "authority.pem")
     monkeypatch.chdir(tmp_path / "empty")
     monkeypatch.setattr(configuration, "SEARCH_PATH", ("hallmonitor.toml", str(tmp_path / "etc/hallmonitor.toml")))
 
@@ -116,9 +149,25 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert made.admin.listen == Endpoint("::1", 9000)
     assert made.admin.host_names == ("monitor.example",)
     assert dataclasses.astuple(made.querylog) == (30, "refuse", 250)
-    assert dataclasses.astuple(made.filter) == ("guests", 0)
+    assert dataclasses.astuple(made.filter) == ("guests", 0, ("intranet.vendor.example",))
+    assert made.server.tls_listen == (Endpoint("192.0.2.1", 853),)
+    assert made.server.https_listen == (Endpoint("192.0.2.1", 443), Endpoint("2001:db8::1", 443))
+    assert made.server.certificate == made.server.private_key == str(tmp_path / "authority.pem")
+    assert (made.server.name, made.server.unserved) == ("dns.district.example", "drop")
+    assert dict(made.upstream.zones) == {
+        "ad.district.example": (
+            UpstreamAddress("udp", "10.0.0.10", 53, ""),
+            UpstreamAddress("tls", "10.0.0.11", 853, "dc.ad.district.example"),
+        )
+    }
+    assert made.upstream.failover_ms == 100
+    assert made.local.records == (
+        LocalRecord("printer.district.example", 60, "A", "10.1.2.3"),
+        LocalRecord("*.apps.district.example", 300, "CNAME", "www.district.example."),
+    )
+    assert dataclasses.astuple(made.limits) == (50, 100, 20, (ip_network("10.0.0.2/32"),), 200, 10)
     assert made.blocklists.canaries == ("school.example", "sis.school.example")
-    assert dataclasses.astuple(made.cache) == (0, 60)
+    assert dataclasses.astuple(made.cache) == (0, 1_000_000, 5, 60, 9, 3600, 900)
     assert made.source == tmp_path / "hallmonitor.toml"
 
 
@@ -131,10 +180,18 @@ def test_the_whole_example_names_every_key() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["udp://192.0.2.1", "tcp://192.0.2.1:54", "tls://[2001:db8::1]#dns.example", "tls://192.0.2.1:8853#dns.example"],
+    [
+        *(
+            "udp://192.0.2.1",
+            "tcp://192.0.2.1:54",
+            "tls://[2001:db8::1]#dns.example",
+            "tls://192.0.2.1:8853#dns.example",
+        ),
+        *("https://192.0.2.1/dns-query#dns.example", "https://[2001:db8::1]:8443/resolve", "https://192.0.2.1/"),
+    ],
 )
 def test_an_upstream_writes_itself_as_it_is_read(text: str) -> None:
-    assert str(configuration.upstream(text)) == text
+    assert str(setting_values.upstream(text)) == text
 
 
 # Where paths start.
@@ -142,7 +199,7 @@ def test_an_upstream_writes_itself_as_it_is_read(text: str) -> None:
 
 def test_relative_paths_start_at_the_files_directory(tmp_path: Path) -> None:
     (tmp_path / "pki").mkdir()
-    (tmp_path / "pki/authority.pem").touch()
+    shutil.copy(tmp_path / "authority.pem", tmp_path / "pki/authority.pem")
     made = read(tmp_path, '[state]\ndirectory = "../var"\n[upstream]\nca_file = "pki/authority.pem"')
     assert made.state.directory == tmp_path.parent / "var"
     assert made.upstream.ca_file == str(tmp_path / "pki/authority.pem")
@@ -289,7 +346,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("filter", "block_ttl_seconds = 86401", "filter.block_ttl_seconds: must be a whole number from 0 to 86400"),
         ("cache", "entries = -1", "cache.entries: must be a whole number from 0 to 10000000"),
         ("cache", "max_ttl_seconds = 0", "cache.max_ttl_seconds: must be a whole number from 1 to 604800"),
-        ("cache", "size = 1", "cache.size: unknown key; there are entries, max_ttl_seconds"),
+        ("cache", "size = 1", "cache.size: unknown key; there are entries, bytes, min_ttl_seconds, max_ttl_seconds"),
     ],
 )
 def test_one_wrong_key(tmp_path: Path, section: str, line: str, said: str) -> None:
@@ -383,7 +440,8 @@ def test_a_wrong_variable_is_told(tmp_path: Path, variable: str, value: str, sai
 
 
 def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
-    load(None, {"PATH": "/bin", "HALLMONITOR": "x", "OTHER_SERVER__WORKERS": "x", "hallmonitor_server__workers": "x"})
+    others = {"PATH": "/bin", "HALLMONITOR": "x", "OTHER_SERVER__WORKERS": "x", "hallmonitor_server__workers": "x"}
+    assert load(None, others) == load(None, {})
 
 
 # The document goes to workers as JSON.
@@ -411,3 +469,114 @@ def test_settings_stay_as_they_are(tmp_path: Path) -> None:
 def test_an_address_in_brackets_from_the_environment_is_no_json(tmp_path: Path) -> None:
     assert read(tmp_path, "", HALLMONITOR_SERVER__LISTEN="[::1]:53").server.listen == (Endpoint("::1", 53),)
     assert len(read(tmp_path, "", HALLMONITOR_SERVER__LISTEN="[::1]:53, 127.0.0.1:53").server.listen) == 2
+
+
+# Our own records, zones with servers of their own, encrypted listeners.
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        ("printer.example", "is no record"),
+        ("printer.example 300 NS ns.example", "is no record"),
+        ("printer.example A", "is no record"),
+        ("printer.example A 10.1.2", "does not appear to be an IPv4"),
+        ("printer.example A 2001:db8::1", "is of the other IP version"),
+        ("printer.example AAAA 10.1.2.3", "is of the other IP version"),
+        ("printer.example MX mail.example", "has 2 words, not 1"),
+        ("printer.example SRV 1 2 x host.example", "can't be the data of SRV"),
+        ("prin ter.example A 10.1.2.3", "is no record"),
+        ("a..example A 10.1.2.3", "is no domain name"),
+        (7, "must be text"),
+    ],
+)
+def test_a_record_that_can_not_be(record: object, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        setting_values.local_record(record)
+
+
+def test_a_name_with_an_alias_has_no_other_record(tmp_path: Path) -> None:
+    text = '[local]\nrecords = ["a.example CNAME b.example", "A.example. A 192.0.2.1", "b.example A 192.0.2.1"]'
+    assert problems(tmp_path, text) == ["local.records: a.example has a CNAME, and so no other record"]
+
+
+def test_zones_in_the_environment_are_json(tmp_path: Path) -> None:
+    made = read(tmp_path, "", HALLMONITOR_UPSTREAM__ZONES='{"ad.example": ["udp://10.0.0.1"]}')
+    assert list(made.upstream.zones) == ["ad.example"]
+    found = problems(tmp_path, "", HALLMONITOR_UPSTREAM__ZONES="ad.example")
+    assert found == ['upstream.zones: must be a JSON object, like {"ad.example": ["udp://10.0.0.1"]}']
+
+
+def test_every_zone_that_is_wrong_is_named(tmp_path: Path) -> None:
+    text = '[upstream.zones]\n"ad.example" = []\n"b c" = ["udp://10.0.0.1"]\n"d.example" = ["dns://10.0.0.1"]'
+    (found,) = problems(tmp_path, text)
+    assert "ad.example: must not be empty" in found
+    assert "'b c' is no domain name" in found
+    assert "must begin with udp://" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('tls_listen = ["127.0.0.1:853"]', "tls_listen and https_listen need a certificate and its private_key"),
+        ('https_listen = ["127.0.0.1:443"]\ncertificate = "empty"', "need a certificate and its private_key"),
+        ('certificate = "none.pem"', "none.pem is no file that can be read"),
+        ('private_key = "empty"', "empty is no file that can be read"),
+    ],
+)
+def test_encrypted_listeners_need_a_certificate_that_is_there(tmp_path: Path, text: str, problem: str) -> None:
+    assert any(problem in found for found in problems(tmp_path, f"[server]\n{text}"))
+
+
+@pytest.mark.parametrize(
+    ("upstream", "problem"),
+    [
+        ("udp://192.0.2.1/dns-query", "is for https:// alone"),
+        ("udp://192.0.2.1#name", "is for tls:// and https:// alone"),
+        ("https://dns.example/dns-query", "needs an IP address"),
+        ("https://192.0.2.1/{?dns}", "without blanks, braces and ?"),
+    ],
+)
+def test_what_an_upstream_can_not_have(upstream: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem.replace("?", r"\?").replace("(", r"\(")):
+        setting_values.upstream(upstream)
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [("a.example PTR b c", 2), ("a.example CNAME b c", 2), ("a.example MX 10 b c", 3), ("a.example SRV 1 2 3 b c", 5)],
+)
+def test_a_record_with_words_too_many(record: str, words: int) -> None:
+    with pytest.raises(ValueError, match=f"words, not {words}"):
+        setting_values.local_record(record)
+
+
+def test_aliases_in_a_circle(tmp_path: Path) -> None:
+    records = ["a.example CNAME b.example", "B.example CNAME a.example.", "c.example CNAME a.example"]
+    found = problems(tmp_path, f"[local]\nrecords = {json.dumps(records)}")
+    assert found == [f"local.records: {name} leads back to itself" for name in ("a.example", "b.example")]
+
+
+@pytest.mark.parametrize("place", ["udp://0.0.0.0", "udp://224.0.0.1:53", "tls://[::]#dns.example", "tcp://ff02::fb"])
+def test_nobody_answers_at_such_an_address(place: str) -> None:
+    with pytest.raises(ValueError, match="nobody answers at"):
+        setting_values.upstream(place)
+
+
+@pytest.mark.parametrize("place", ["tls://192.0.2.1#", "tls://192.0.2.1#a b", "https://192.0.2.1#a/b"])
+def test_a_certificate_carries_a_name_or_an_address(place: str) -> None:
+    with pytest.raises(ValueError, match="a certificate carries a name or an address"):
+        setting_values.upstream(place)
+
+
+def test_authorities_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "authorities").write_text("no certificate\n")
+    found = problems(tmp_path, '[upstream]\nca_file = "authorities"')
+    assert found == [f"upstream.ca_file: {tmp_path}/authorities holds no certificate in PEM form"]
+
+
+def test_files_that_somebody_looked_at_are_not_looked_at_again(tmp_path: Path) -> None:
+    """A worker starts with what its supervisor has checked: a file that is gone since must not keep it from that."""
+    document = {"server": {"tls_listen": ["127.0.0.1:853"], "certificate": "gone", "private_key": "gone"}}
+    made = from_document(document, tmp_path, looks_at_files=False)
+    assert made.server.certificate == str(tmp_path / "gone")

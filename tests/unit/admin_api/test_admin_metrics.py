@@ -18,14 +18,28 @@ LISTS = {
 }
 
 
+UPSTREAMS = [
+    {"upstream": "udp://192.0.2.53", "zone": "", "trusted": False, "latency_ms": 1500.0, "failures": 3},
+    {"upstream": "udp://10.0.0.1", "zone": "ad.example", "trusted": True, "latency_ms": 2.5, "failures": 0},
+]
+
+
 def status(**changes: Any) -> dict[str, Any]:
-    worker = {"state": "serving", "policy_version": 7, "cached_answers": 5, "in_flight": 1, "unlogged": 0}
+    worker = {
+        "state": "serving",
+        "policy_version": 7,
+        "cached_answers": 5,
+        "in_flight": 1,
+        "unlogged": 0,
+        "turned_away": 4,
+    }
     return {
         "node": "node-1",
         "policy_version": 7,
         "uptime_seconds": 12.5,
         "workers": [{**worker, "number": 0, "lookups": 100}, {**worker, "number": 1, "lookups": 20}],
         "worker_restarts": 1,
+        "upstreams": UPSTREAMS,
         "lists": LISTS,
         "journal": {"backlog_bytes": 64, "segments": 2, "shipped_rows": 400, "store": "ok"},
         **changes,
@@ -36,6 +50,7 @@ def test_stats_take_the_workers_together() -> None:
     counted = metrics.stats(status())
     assert (counted["workers"], counted["workers_serving"]) == (2, 2)
     assert (counted["lookups"], counted["cached_answers"], counted["in_flight"]) == (120, 10, 2)
+    assert counted["turned_away"] == 8
     assert (counted["rules"], counted["sources_failing"], counted["log_rows_shipped"]) == (120, 1, 400)
 
 
@@ -54,6 +69,7 @@ def test_all_is_well() -> None:
         ({"lists": {"database": "it is away"}}, "database"),
         ({"lists": {"database": "ok", "stale": ["b"]}}, "lists"),
         ({"journal": {"store": "it is away"}}, "log_store"),
+        ({"upstreams": UPSTREAMS[:1]}, "upstreams"),
     ],
 )
 def test_each_trouble_has_a_name(changes: dict[str, Any], trouble: str) -> None:
@@ -66,7 +82,7 @@ def test_nobody_is_answered_without_a_worker() -> None:
 
 def test_prometheus_can_read_it() -> None:
     text = metrics.prometheus(status())
-    sample = re.compile(r"([a-z_]+)(?:\{[a-z]+=\"\w+\"\})? -?\d+(?:\.\d+)?")
+    sample = re.compile(r"([a-z_]+)(?:\{[a-z]+=\"[^\"]*\"(?:,[a-z]+=\"[^\"]*\")*\})? -?\d+(?:\.\d+)?")
     declared: set[str] = set()
     for line in text.splitlines():
         if line.startswith("# TYPE "):
@@ -76,6 +92,9 @@ def test_prometheus_can_read_it() -> None:
             assert found is not None, line
             assert found[1] in declared
     assert 'hallmonitor_lookups_total{worker="1"} 20\n' in text
+    assert 'hallmonitor_upstream_up{upstream="udp://192.0.2.53",zone=""} 0\n' in text
+    assert 'hallmonitor_upstream_latency_seconds{upstream="udp://10.0.0.1",zone="ad.example"} 0.0025\n' in text
+    assert 'hallmonitor_turned_away_total{worker="0"} 4\n' in text
     assert "hallmonitor_uptime_seconds 12.5\n" in text
     assert "hallmonitor_rules 120\n" in text
     assert text.endswith("\n")

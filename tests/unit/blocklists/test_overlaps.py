@@ -64,7 +64,7 @@ rules_of_lists = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sets(rules_of_lists, max_size=30))
 def test_counts_are_those_of_set_arithmetic(rules: set[tuple[int, Rule]]) -> None:
     sets: dict[str, set[str]] = {}

@@ -44,7 +44,7 @@ def test_file_in_its_place_is_told_by_the_settings_name(tmp_path: Path, part: st
 
 
 def test_one_supervisor_holds_it(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(states, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(states, "TRIES", 1)
     assert not state.is_served()
     with state.serving():
         assert state.is_served()

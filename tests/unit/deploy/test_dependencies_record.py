@@ -21,3 +21,4 @@ def test_each_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert recorded("To run") == names(project["dependencies"])
     assert recorded("To develop") == names(project["optional-dependencies"]["dev"])
+    assert recorded("To fuzz") == names(project["optional-dependencies"]["fuzz"])

@@ -236,7 +236,7 @@ def expected_category(listed: list[Listed], name: str, qtype: str) -> str:
     return ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_decisions_agree_with_the_words(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     listed = [

@@ -1,6 +1,5 @@
 """A damaged index is told from a whole one, and never brings its reader down."""
 
-import contextlib
 import json
 import random
 import subprocess
@@ -64,13 +63,17 @@ def test_a_damaged_head_never_raises_anything_else(tmp_path: Path, whole: bytes)
     path = tmp_path / "damaged"
     seeded = random.Random(22)
     length = START.unpack_from(whole)[2]
+    refused = 0
     for _ in range(1500):
         damaged = bytearray(whole)
         for _ in range(seeded.randrange(1, 3)):
             damaged[seeded.randrange(START.size + length)] = seeded.choice(b'0123456789[]{},:"x-e.(\0\xff')
         path.write_bytes(summed(bytes(damaged)))
-        with contextlib.suppress(CorruptIndexError):
+        try:
             Index.open(path)
+        except CorruptIndexError:
+            refused += 1
+    assert refused > 1000
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,7 @@ def test_what_is_no_index_is_refused(tmp_path: Path, octets: bytes) -> None:
         Index.open(tmp_path / "other")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_octets_behind_the_magic_are_refused(octets: bytes) -> None:
     with pytest.raises(CorruptIndexError):

@@ -107,7 +107,7 @@ def check(index: Index, listed: Listed, asked: list[str]) -> None:
         assert set(found) == {(source, rule) for source, rule in listed if covers_naively(rule, name)}, name
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(listed_rules, st.lists(names, min_size=1, max_size=8))
 @example({(1, block("b.example")), (2, block("ab.example"))}, ["ab.example", "b.example", "cab.example"])
 @example({(1, block("example", Scope.SUBDOMAINS)), (1, block("example", Scope.EXACT))}, ["example", "a.example"])
@@ -118,14 +118,14 @@ def test_the_index_finds_the_rules_that_cover_a_name_and_no_others(listed: Liste
         check(index_of(Path(directory) / "index", listed), listed, asked)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sets(st.tuples(st.integers(1, 400), short.map(block)), min_size=30, max_size=200))
 def test_many_sources_share_listings(listed: Listed) -> None:
     with tempfile.TemporaryDirectory() as directory:
         check(index_of(Path(directory) / "index", listed), listed, [])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(listed_rules)
 def test_each_name_is_in_one_listing_that_has_all_its_rules(listed: Listed) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -141,7 +141,7 @@ def test_each_name_is_in_one_listing_that_has_all_its_rules(listed: Listed) -> N
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(rules, names)
 def test_one_rule_covers_what_the_index_finds_unless_it_spares_it(rule: Rule, name: str) -> None:
     spared = any(name == subtree or name.endswith(f".{subtree}") for subtree in rule.traits.unless)

@@ -1,7 +1,7 @@
 """What of the policy reaches a client: its group, and the exceptions made for it."""
 
 import json
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from policy import snapshot as snapshots
 from policy.index import CorruptIndexError
-from policy.snapshot import Snapshot, networks_table
+from policy.networks import NetworkTable
+from policy.snapshot import Snapshot
 from tests.unit.policy.build import NOW, Listed, block, document, exception, group, policy, publish
 
 NETWORKS = {
@@ -66,18 +67,17 @@ def test_a_network_of_everything_leaves_no_one_to_the_default_group(tmp_path: Pa
     st.lists(st.integers(0, 2**32 - 1), max_size=5),
 )
 def test_the_table_agrees_with_trying_every_network(nets: dict[tuple[int, int], str], numbers: list[int]) -> None:
-    table = networks_table((f"{ip_address(number)}/{length}", name) for (number, length), name in nets.items())
+    table = NetworkTable((ip_network((number, length)), name) for (number, length), name in nets.items())
     for number in [*numbers, *(start for start, _ in nets)]:
+        address = IPv4Address(number)
         holding = [
             (length, name)
             for (start, length), name in nets.items()
             if number >> (32 - length) == start >> (32 - length)
         ]
-        found = next(
-            (held[number >> (32 - length)] for length, held in table[4].items() if number >> (32 - length) in held),
-            None,
-        )
-        assert found == (max(holding)[1] if holding else None)
+        assert table.of(address) == ([max(holding)[1]] if holding else [])
+        assert table.all_of(address) == sorted(holding, reverse=True)
+        assert (address in table) == bool(holding)
 
 
 # Exceptions.

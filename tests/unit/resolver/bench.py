@@ -1,12 +1,13 @@
 """An engine on a bench: a real journal and a real policy on disk, and no socket.
 
 Replies go to a list that also notes how many records the journal's files held when each was sent. Upstreams are
-played by `Network`, which stands where `resolver.transports` stands.
+played by `Network`, which stands where the transports of `resolver.upstreams` stand.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +18,15 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from querylog.journal import JournalWriter, Kind, SegmentReader, segments
+from querylog.journal import Batch, JournalWriter, Kind, SegmentReader, segments
 from querylog.records import LOOKUP, Client, Decision, decode_client, decode_decision
-from resolver.engine import UDP, Engine
-from resolver.upstream import Exchange, Server
-from settings import UpstreamAddress, from_document
+from resolver.engine import Engine
+from resolver.transports import UDP
+from resolver.upstreams.exchange import Exchange
+from resolver.upstreams.server import Server
+from setting_values import UpstreamAddress
+from settings import from_document
+from tests.support.processes import eventually
 from tests.unit.policy.build import policy
 
 CLIENT = "10.0.0.1"
@@ -40,14 +45,26 @@ class Logged(NamedTuple):
     decision: Decision
 
 
+def batches(path: Path) -> list[Batch]:
+    """Return every batch of a segment, which may be being written; one that is torn and stays so is a failure."""
+    with closing(SegmentReader(path)) as reader:
+        found: list[Batch] = []
+
+        def all_read() -> bool:
+            found.extend(reader.batches())
+            return reader.unread() == 0
+
+        eventually(all_read)
+    return found
+
+
 def logged(directory: Path) -> list[Logged]:
     """Return every record in a directory's segments. A number that its segment doesn't define is a `KeyError`."""
     found = []
     for path in segments(directory):
         clients: dict[int, Client] = {}
         decisions: dict[int, Decision] = {}
-        reader = SegmentReader(path)
-        for batch in reader.batches():
+        for batch in batches(path):
             for definition in batch.definitions:
                 if definition.kind == Kind.CLIENT:
                     clients[definition.number] = decode_client(definition.data)
@@ -55,9 +72,13 @@ def logged(directory: Path) -> list[Logged]:
                     decisions[definition.number] = decode_decision(definition.data)
             for received, client, decision, duration in LOOKUP.iter_unpack(batch.lookups):
                 found.append(Logged(received, duration, clients[client], decisions[decision]))
-        assert reader.unread() == 0
-        reader.close()
     return found
+
+
+def gaps(directory: Path) -> list[bytes]:
+    """Return how many lookups each gap in a directory's segments says were lost, oldest first."""
+    definitions = [one for path in segments(directory) for batch in batches(path) for one in batch.definitions]
+    return [one.data.split(b"\0")[0] for one in definitions if one.kind == Kind.GAP]
 
 
 class Sent(NamedTuple):
@@ -85,7 +106,7 @@ class Try(NamedTuple):
 
     @property
     def query(self) -> dns.message.Message:
-        return dns.message.from_wire(b"\0\0" + self.exchange.wire)
+        return dns.message.from_wire(b"\0\0" + self.exchange.wire(self.server))
 
     def reply(self, reply: dns.message.Message | bytes) -> None:
         """Bring the upstream's answer."""
@@ -119,7 +140,7 @@ class Network:
     def last(self) -> Try:
         return self.tries[-1]
 
-    def udp(self, address: UpstreamAddress, received: Any, lost: Any) -> "_Way":
+    def udp(self, address: UpstreamAddress, received: Any, lost: Any, _batch_done: object) -> "_Way":
         return _Way(self, "udp", address, received, lost)
 
     def stream(self, address: UpstreamAddress, tls: object, received: Any, lost: Any) -> "_Way":
@@ -164,6 +185,13 @@ class Bench:
         """Give the engine octets, without a flush."""
         self.engine.take(data, client, transport, self.send, (client, 4242), received)
 
+    def burst(self, *messages: bytes, client: str = CLIENT, received: int = NOW) -> list[bytes]:
+        """Give the engine datagrams that arrived together; return what was sent in return."""
+        before = len(self.sent)
+        self.engine.take_burst([(data, (client, 4242)) for data in messages], self.send, received)
+        self.engine.flush()
+        return [sent.reply for sent in self.sent[before:]]
+
     def ask_octets(self, data: bytes, client: str = CLIENT, transport: str = UDP, received: int = NOW) -> bytes | None:
         """Give the engine octets as one batch; return what was sent in return, None: nothing."""
         before = len(self.sent)
@@ -173,7 +201,7 @@ class Bench:
         return self.sent[-1].reply if len(self.sent) > before else None
 
     def ask(
-        self, name: str = "a.test", rdtype: str = "A", client: str = CLIENT, transport: str = UDP, **options: Any
+        self, name: str = "a.example", rdtype: str = "A", client: str = CLIENT, transport: str = UDP, **options: Any
     ) -> dns.message.Message | None:
         """Ask a question as dnspython writes it; return the answer as dnspython reads it, None: not yet."""
         query = dns.message.make_query(name, rdtype, **options)
@@ -184,14 +212,14 @@ class Bench:
         assert query.is_response(response)
         return response
 
-    def reply_to(self, name: str = "a.test", rdtype: str = "A", **options: Any) -> dns.message.Message:
+    def reply_to(self, name: str = "a.example", rdtype: str = "A", **options: Any) -> dns.message.Message:
         """Ask, and insist on an answer at once."""
         response = self.ask(name, rdtype, **options)
         assert response is not None
         return response
 
     async def resolved(
-        self, *records: str, name: str = "a.test", rdtype: str = "A", **options: Any
+        self, *records: str, name: str = "a.example", rdtype: str = "A", **options: Any
     ) -> dns.message.Message:
         """Ask for what no cache has, answer it as the upstream with records, and return the reply."""
         answer = {key: options.pop(key) for key in ("authority", "rcode") if key in options}
@@ -215,6 +243,30 @@ class Bench:
 Make = Callable[..., Bench]
 
 
+class Clock:
+    """The monotonic clock, moved by hand: what is due happens in the loop's next turn."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._began = self.now = 1_000.0
+        """Seconds. How they are rounded doesn't depend on how long the machine has run."""
+        patch.setattr(time, "monotonic", lambda: self.now)
+
+    @property
+    def ahead(self) -> float:
+        """Return how many seconds have passed since it was made."""
+        return self.now - self._began
+
+    @ahead.setter
+    def ahead(self, seconds: float) -> None:
+        self.now = self._began + seconds
+
+    async def turn_to(self, ahead: float) -> None:
+        """Move it to so many seconds since it was made, and let the loop do what is due."""
+        self.ahead = ahead
+        await asyncio.sleep(0)
+        await turn()
+
+
 async def turn() -> None:
     """Let the loop run what is due."""
     await asyncio.sleep(0)
@@ -224,8 +276,9 @@ async def turn() -> None:
 def network_at(patch: pytest.MonkeyPatch) -> Network:
     """Put a `Network` in the place of real transports."""
     network = Network()
-    patch.setattr("resolver.upstream.UdpTransport", network.udp)
-    patch.setattr("resolver.upstream.StreamTransport", network.stream)
+    patch.setattr("resolver.upstreams.forwarder.UdpTransport", network.udp)
+    patch.setattr("resolver.upstreams.forwarder.StreamTransport", network.stream)
+    patch.setattr("resolver.upstreams.forwarder.HttpsTransport", network.stream)
     return network
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.resolver.bench import Bench, Make, make_bench, network_at
+from tests.unit.resolver.bench import Bench, Clock, Make, make_bench, network_at
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Iterator[Make]:
+    """Give what makes benches; their time stands still unless the test moves it, however long the machine does."""
     network = network_at(monkeypatch)
     # What reached the kernel is what is tested here; bringing it to the disk would take most of the time.
     monkeypatch.setattr(os, "fsync", lambda fd: None)
@@ -25,3 +26,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     yield one
     for bench in made:
         bench.journal.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)

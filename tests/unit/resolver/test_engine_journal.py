@@ -11,14 +11,14 @@ import dns.message
 import dns.rcode
 import pytest
 
-from querylog.journal import Kind, SegmentReader, segments
-from resolver.engine import TCP, UDP
+from querylog.journal import segments
+from resolver.transports import TCP, UDP
 from tests.unit.policy.build import Listed, block, exception, group
-from tests.unit.resolver.bench import NOW, Bench, Make, turn
-from tests.unit.resolver.test_wire import octets
+from tests.unit.resolver.bench import NOW, Bench, Make, gaps, turn
+from tests.unit.resolver.messages import octets
 
-BLOCKED = [Listed("ut1-adult", "adult", [block("bad.test")])]
-A = "a.test. 300 A 192.0.2.7"
+BLOCKED = [Listed("ut1-adult", "adult", [block("bad.example")])]
+A = "a.example. 300 A 192.0.2.7"
 
 
 class FullDisk:
@@ -48,8 +48,8 @@ async def test_each_path_writes_its_record_before_its_reply_leaves(make: Make) -
     """Blocked, remembered, refused, a stranger, malformed, not implemented, forwarded, cached, failed."""
     bench = make(lists=BLOCKED)
     paths: list[tuple[bytes, str, str]] = [
-        (octets(b"bad", b"test"), "10.0.0.1", "blocked"),
-        (octets(b"bad", b"test"), "10.0.0.1", "blocked"),
+        (octets(b"bad", b"example"), "10.0.0.1", "blocked"),
+        (octets(b"bad", b"example"), "10.0.0.1", "blocked"),
         (octets(b"a", qclass=3), "10.0.0.1", "refused"),
         (octets(b"a"), "192.0.2.1", "refused"),
         (octets(b"a")[:-1], "10.0.0.1", "malformed"),
@@ -61,9 +61,9 @@ async def test_each_path_writes_its_record_before_its_reply_leaves(make: Make) -
         assert bench.decision.verdict == verdict
     await bench.resolved(A)
     assert bench.sent[-1].records == len(bench.records) == 7
-    bench.reply_to("A.test")
+    bench.reply_to("A.example")
     assert (bench.sent[-1].records, bench.decision.cached) == (8, True)
-    bench.ask("lost.test")
+    bench.ask("lost.example")
     bench.network.last.lose()
     bench.network.last.lose()
     await turn()
@@ -75,7 +75,7 @@ async def test_each_path_writes_its_record_before_its_reply_leaves(make: Make) -
 def test_a_batch_is_written_once_and_then_its_replies_leave_in_order(make: Make) -> None:
     bench = make(lists=BLOCKED)
     for number in range(64):
-        bench.feed(struct.pack(">H", number) + octets(b"bad", b"test")[2:], client=f"10.0.0.{number % 5}")
+        bench.feed(struct.pack(">H", number) + octets(b"bad", b"example")[2:], client=f"10.0.0.{number % 5}")
     assert not bench.sent
     assert not bench.records
     bench.engine.flush()
@@ -87,7 +87,7 @@ def test_a_batch_is_written_once_and_then_its_replies_leave_in_order(make: Make)
 def test_a_record_has_the_time_of_arrival_and_how_long_it_took(make: Make) -> None:
     bench = make(lists=BLOCKED)
     before = time.time_ns() // 1000
-    bench.ask_octets(octets(b"bad", b"test"), received=before - 5000)
+    bench.ask_octets(octets(b"bad", b"example"), received=before - 5000)
     (record,) = bench.records
     assert record.time == before - 5000
     assert 5000 <= record.duration <= 5000 + time.time_ns() // 1000 - before
@@ -101,7 +101,7 @@ def test_a_clock_that_is_set_while_a_lookup_waits_costs_nothing(make: Make, ahea
     """As at the first NTP contact of a machine without a clock of its own, with lookups in flight."""
     bench = make(lists=BLOCKED)
     for received in (NOW - ahead * 1_000_000, time.time_ns() // 1000):
-        bench.ask_octets(octets(b"bad", b"test"), received=received)
+        bench.ask_octets(octets(b"bad", b"example"), received=received)
     assert len(bench.sent) == len(bench.records) == 2
 
 
@@ -110,9 +110,9 @@ def test_a_clock_that_is_set_while_a_lookup_waits_costs_nothing(make: Make, ahea
 
 def test_on_full_serve_answers_and_counts(make: Make, disk: FullDisk) -> None:
     bench = make(lists=BLOCKED)
-    bench.reply_to("bad.test")
+    bench.reply_to("bad.example")
     disk.full = True
-    for name in ("bad.test", "x.bad.test", "bad.test"):
+    for name in ("bad.example", "x.bad.example", "bad.example"):
         assert bench.reply_to(name).rcode() == dns.rcode.NOERROR
     assert bench.journal.lost == 3
     assert len(bench.records) == 1
@@ -121,10 +121,10 @@ def test_on_full_serve_answers_and_counts(make: Make, disk: FullDisk) -> None:
 @pytest.mark.parametrize("edns", [True, False])
 def test_on_full_refuse_fails_every_lookup(make: Make, disk: FullDisk, edns: bool) -> None:
     bench = make(lists=BLOCKED, document={"querylog": {"on_full": "refuse"}})
-    bench.reply_to("bad.test")
+    bench.reply_to("bad.example")
     disk.full = True
     for _ in range(3):
-        reply = bench.reply_to("bad.test", use_edns=0 if edns else False)
+        reply = bench.reply_to("bad.example", use_edns=0 if edns else False)
         assert reply.rcode() == dns.rcode.SERVFAIL
         assert not reply.answer
         assert (reply.edns == 0) == edns
@@ -140,22 +140,22 @@ def test_when_there_is_room_again_all_is_as_before(
     """The lookups that went unlogged stand as a gap, and no number of the lost segment is named again."""
     monkeypatch.setattr("querylog.journal.RETRY_SECONDS", 0.0)
     bench = make(lists=BLOCKED, document={"querylog": {"on_full": on_full}})
-    bench.reply_to("bad.test")
+    bench.reply_to("bad.example")
     disk.full = True
     for _ in range(3):
-        bench.reply_to("bad.test")
+        bench.reply_to("bad.example")
     disk.full = False
-    bench.reply_to("bad.test")  # still unlogged: it finds the way out
-    for name in ("bad.test", "x.bad.test", "bad.test"):
+    bench.reply_to("bad.example")  # still unlogged: it finds the way out
+    for name in ("bad.example", "x.bad.example", "bad.example"):
         assert bench.reply_to(name).answer
-    assert [record.decision.qname for record in bench.records] == ["bad.test", "bad.test", "x.bad.test", "bad.test"]
+    assert [record.decision.qname for record in bench.records] == [
+        "bad.example",
+        "bad.example",
+        "x.bad.example",
+        "bad.example",
+    ]
     assert bench.journal.lost == 4
-    gaps = []
-    for path in segments(bench.directory / "journal"):
-        reader = SegmentReader(path)
-        gaps += [d.data.split(b"\0")[0] for batch in reader.batches() for d in batch.definitions if d.kind == Kind.GAP]
-        reader.close()
-    assert gaps == [b"4"]
+    assert gaps(bench.directory / "journal") == [b"4"]
 
 
 async def test_a_lookup_in_flight_over_a_failed_write_is_logged_after_it(
@@ -165,12 +165,12 @@ async def test_a_lookup_in_flight_over_a_failed_write_is_logged_after_it(
     bench = make(lists=BLOCKED)
     assert bench.ask() is None
     disk.full = True
-    bench.reply_to("bad.test")
+    bench.reply_to("bad.example")
     disk.full = False
-    bench.reply_to("bad.test")
+    bench.reply_to("bad.example")
     bench.network.last.answer(A)
     await turn()
-    assert [record.decision.qname for record in bench.records] == ["a.test"]
+    assert [record.decision.qname for record in bench.records] == ["a.example"]
 
 
 # Rotation.
@@ -183,7 +183,7 @@ def traffic(bench: Bench, count: int, seed: int) -> list[tuple[str, str, str]]:
     asked = []
     for _ in range(count):
         client, transport = f"10.0.0.{chosen.randrange(6)}", chosen.choice([UDP, TCP])
-        name = f"n{chosen.randrange(8)}.bad.test"
+        name = f"n{chosen.randrange(8)}.bad.example"
         bench.feed(octets(*name.encode().split(b".")), client=client, transport=transport)
         asked.append((client, transport, name))
         if chosen.random() < 0.3:
@@ -200,24 +200,24 @@ def test_a_new_segment_voids_every_number(make: Make) -> None:
     found = [(r.client.client, r.client.transport, r.decision.qname) for r in bench.records]
     assert found == asked
     assert len(bench.sent) == 600
-    assert {record.decision.rule for record in bench.records} == {"||bad.test^"}
+    assert {record.decision.rule for record in bench.records} == {"||bad.example^"}
 
 
 async def test_a_lookup_in_flight_over_a_rotation_is_logged_in_the_new_segment(make: Make) -> None:
     bench = make(lists=BLOCKED, segment_bytes=600)
     for number in range(20):
-        assert bench.ask(f"n{number}.test", client=f"10.0.1.{number}") is None
+        assert bench.ask(f"n{number}.example", client=f"10.0.1.{number}") is None
     before = len(segments(bench.directory / "journal"))
     traffic(bench, 100, seed=2)
     assert len(segments(bench.directory / "journal")) > before
     tries = list(bench.network.tries)
     for number, attempt in enumerate(tries):
-        attempt.answer(f"n{number}.test. 60 A 192.0.2.7")
+        attempt.answer(f"n{number}.example. 60 A 192.0.2.7")
         await turn()
         if number % 3 == 0:
             traffic(bench, 10, seed=number)
     found = [(r.client.client, r.decision.qname) for r in bench.records if r.decision.upstream]
-    assert found == [(f"10.0.1.{number}", f"n{number}.test") for number in range(20)]
+    assert found == [(f"10.0.1.{number}", f"n{number}.example") for number in range(20)]
     assert len(bench.records) == len(bench.sent)
 
 
@@ -236,9 +236,9 @@ async def test_waiters_of_one_exchange_resolve_over_a_rotation(make: Make) -> No
 
 
 async def test_a_lookup_in_flight_over_a_new_policy_is_logged_as_it_was_decided(make: Make) -> None:
-    bench = make(exceptions=[exception(4, "a.test")])
+    bench = make(exceptions=[exception(4, "a.example")])
     other = make(
-        lists=[Listed("s", "adult", [block("a.test")])], groups=[group("students", mode="nxdomain")], version=2
+        lists=[Listed("s", "adult", [block("a.example")])], groups=[group("students", mode="nxdomain")], version=2
     )
     assert bench.ask() is None
     bench.engine.adopt(other.engine.snapshot)
@@ -268,7 +268,7 @@ async def test_policies_and_segments_change_under_random_traffic(make: Make) -> 
         if chosen.random() < 0.1:
             bench.engine.flush()
             bench.engine.adopt(chosen.choice(snapshots))
-        name = f"n{chosen.randrange(4)}.bad.test"
+        name = f"n{chosen.randrange(4)}.bad.example"
         bench.feed(octets(*name.encode().split(b".")), client=f"10.0.0.{chosen.randrange(4)}")
         expected.append((bench.engine.snapshot.version, name))
     bench.engine.flush()

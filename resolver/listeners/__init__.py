@@ -1,0 +1,1 @@
+"""The sockets that clients reach: framing alone; the engine does the rest."""
