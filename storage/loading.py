@@ -122,7 +122,7 @@ class Loading:
         if not (added or removed):
             return
         with self._steps.writing() as connection:
-            sources.set_writing_ahead(connection, self.source.id)
+            sources.set_writing_ahead(connection, self.source.id, writing_ahead=True)
         version = self.source.version + 1
         done = 0
         for statement, rows in ((_ADD, added), (_END, removed)):
@@ -141,6 +141,7 @@ class Loading:
         changed = bool(self._difference.added or self._difference.removed)
         with self._steps.change(actor) as change:
             sources.record_success(change, self.source.id, seen, rejected=rejected)
+            sources.set_writing_ahead(change.connection, self.source.id, writing_ahead=False)
             for part in self._parts.values():
                 parts.store(change.connection, part)
             if self._parts.keys() - self._was.keys() or any(

@@ -284,7 +284,6 @@ def record_success(change: Change, source_id: int, seen: Seen, *, rejected: int)
     Raises `NotFoundError` when the source was removed meanwhile.
     """
     values = seen._asdict() | {
-        "writing_ahead": False,
         "rejected": rejected,
         "last_attempt_at": change.now,
         "last_success_at": change.now,
@@ -301,10 +300,10 @@ def set_version(connection: Connection, source_id: int, version: int, rules: int
     connection.execute(table.update().where(table.c.id == source_id).values(version=version, rules=rules))
 
 
-def set_writing_ahead(connection: Connection, source_id: int) -> None:
-    """Remember that the next version's entries are being written, in case that never ends."""
+def set_writing_ahead(connection: Connection, source_id: int, *, writing_ahead: bool) -> None:
+    """Remember that the next version's entries are being written, in case that never ends, or that they all are."""
     table = schema.sources
-    connection.execute(table.update().where(table.c.id == source_id).values(writing_ahead=True))
+    connection.execute(table.update().where(table.c.id == source_id).values(writing_ahead=writing_ahead))
 
 
 def record_failure(database: Database, source_id: int, error: str, at: int) -> None:

@@ -92,6 +92,22 @@ def test_what_never_finished_is_swept_away(database: Database, source_id: int) -
     assert rows(database) == 3
 
 
+def test_what_never_finished_is_swept_away_though_the_list_was_found_unchanged_meanwhile(
+    database: Database, source_id: int
+) -> None:
+    list_rules(database, source_id, rules("a.example", "b.example"))
+    with contextlib.suppress(ZeroDivisionError), loading(database, source_id) as load:
+        load.take(rules("b.example", "c.example"))
+        load.compare()
+        load.write()
+        raise ZeroDivisionError
+    with database.change("refresh") as change:
+        sources.record_success(change, source_id, SEEN, rejected=0)
+    assert list_rules(database, source_id, rules("b.example", "c.example")) == Difference(1, 1, 1)
+    assert listed(database) == {"b.example", "c.example"}
+    assert source_of(database).rules == 2
+
+
 def test_a_name_may_come_go_and_come_again(database: Database, source_id: int) -> None:
     for names in (["a.example"], ["b.example"], ["a.example"], ["b.example", "a.example"]):
         list_rules(database, source_id, rules(*names))
