@@ -109,11 +109,18 @@ class _Counts:
     def __init__(self, items: Iterable[Parsed | Rejection] = ()) -> None:
         self.traits: Counter[tuple[Traits, bool]] = Counter()
         self.reasons: Counter[str] = Counter()
+        last, pattern, count = Traits(), False, 0
         for item in items:
             if isinstance(item, Rejection):
                 self.reasons[item.reason.value] += 1
-            else:
-                self.traits[item.rule.traits, item.rule.pattern] += 1
+                continue
+            rule = item.rule
+            if rule.traits is not last or rule.pattern is not pattern:
+                # Most follow one with the very same object, and hashing one costs more than the rest.
+                self.traits[last, pattern] += count
+                last, pattern, count = rule.traits, rule.pattern, 0
+            count += 1
+        self.traits[last, pattern] += count
 
     def add(self, other: "_Counts") -> None:
         """Count what another counted, too."""
@@ -124,7 +131,7 @@ class _Counts:
         """Return the counts as they are shown."""
         scopes: Counter[str] = Counter()
         actions: Counter[str] = Counter()
-        for (kind, pattern), count in self.traits.items():
+        for (kind, pattern), count in (+self.traits).items():
             scopes["regex" if pattern else kind.scope.value] += count
             actions[kind.action.value] += count
         return {

@@ -32,6 +32,9 @@ class AuditEvent:
     after: dict[str, Any] | None
 
 
+_INSERT = insert(schema.audit)
+
+
 def record(change: Change, action: str, target: str | int, before: Details = None, after: Details = None) -> None:
     """Write the event of a change, in its transaction."""
     _write(change.connection, change.now, change.actor, action, str(target), before, after)
@@ -70,11 +73,8 @@ def list_page(  # noqa: PLR0913 - the fields, each named at the call
 def _write(
     connection: Connection, time: int, actor: str, action: str, target: str, before: Details, after: Details
 ) -> None:
-    connection.execute(
-        insert(schema.audit).values(
-            time=time, actor=actor, action=action, target=target, before=_fields(before), after=_fields(after)
-        )
-    )
+    row = {"time": time, "actor": actor, "action": action, "target": target}
+    connection.execute(_INSERT, row | {"before": _fields(before), "after": _fields(after)})
 
 
 def _fields(details: Details) -> Mapping[str, Any] | None:

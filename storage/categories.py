@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Connection, insert, select
+from sqlalchemy import Column, Connection, bindparam, insert, select
 
 from storage import audit, schema
 from storage.checks import Checks, key, one_of, text
@@ -51,7 +51,10 @@ def get(connection: Connection, key: str) -> Category:
 
 def exists(connection: Connection, key: str) -> bool:
     """Tell whether there is such a category."""
-    return connection.execute(select(schema.categories.c.key).where(schema.categories.c.key == key)).first() is not None
+    return connection.execute(_OF_KEY, {"of": key}).first() is not None
+
+
+_OF_KEY = select(schema.categories.c.key).where(schema.categories.c.key == bindparam("of"))
 
 
 def add(

@@ -50,7 +50,7 @@ def add(connection: Connection, source_id: int, name: str = "", category: str | 
     """Add a part without entries."""
     table = schema.parts
     row = {"source_id": source_id, "name": name, "category": category, "rules": 0}
-    number = connection.execute(table.insert().values(row).returning(table.c.id)).scalar_one()
+    number = connection.execute(table.insert().returning(table.c.id), row).scalar_one()
     return Part(number, source_id, name, category, 0)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, func, or_, select
 
 from policy.rules import Scope
 from storage import audit, categories, parts, schema, versions
@@ -190,8 +190,7 @@ def add(  # noqa: PLR0913 - the fields, each named at the call
     form.finish()
     if _find(change.connection, source) is not None:
         raise ConflictError(f"there is a source {source!r} already")
-    change.connection.execute(schema.sources.insert().values(_UNFETCHED | row))
-    found = get(change.connection, source)
+    found = _build(change.connection.execute(_INSERT, _UNFETCHED | row).mappings().one())
     parts.add(change.connection, found.id)
     audit.record(change, "source.add", source, after=found)
     return found
@@ -323,6 +322,8 @@ def count_by_category(connection: Connection) -> dict[str, int]:
     return {key: int(rules) for key, rules in connection.execute(query.where(table.c.enabled).group_by(category))}
 
 
+_INSERT = schema.sources.insert().returning(*schema.sources.c)
+_OF_KEY = schema.sources.select().where(schema.sources.c.key == bindparam("of"))
 _UNFETCHED: dict[str, Any] = {
     "fetched_from": "",
     "etag": "",
@@ -354,7 +355,7 @@ def _store(change: Change, before: Source, values: Mapping[str, Any]) -> Source:
 
 
 def _find(connection: Connection, source: str) -> Source | None:
-    row = connection.execute(schema.sources.select().where(schema.sources.c.key == source)).mappings().first()
+    row = connection.execute(_OF_KEY, {"of": source}).mappings().first()
     return None if row is None else _build(row)
 
 

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from control import first_start
 from storage.database import Database
 from storage.schema import metadata
 from tests.support.postgres import NoPostgresError, PostgresServer, fresh_database
@@ -55,6 +56,23 @@ def _migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("migrated") / "hallmonitor.db"
     _migrate(f"sqlite:///{path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def _begun_file(tmp_path_factory: pytest.TempPathFactory, _migrated_file: Path) -> Path:
+    path = Path(shutil.copyfile(_migrated_file, tmp_path_factory.mktemp("begun") / "hallmonitor.db"))
+    database = Database(f"sqlite:///{path}")
+    first_start.prepare(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def begun(tmp_path: Path, _begun_file: Path) -> Path:
+    """Give a directory whose state, in `var`, is what a first start leaves before it publishes."""
+    (tmp_path / "var").mkdir()
+    shutil.copyfile(_begun_file, tmp_path / "var" / "hallmonitor.db")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,8 @@ def test_directory_that_cannot_be_used_is_told(tmp_path: Path) -> None:
         open_session(tmp_path)
 
 
-def test_without_a_service_it_publishes_itself(tmp_path: Path) -> None:
-    session = open_session(tmp_path)
+def test_without_a_service_it_publishes_itself(begun: Path) -> None:
+    session = open_session(begun)
     assert verdict(session.snapshot(), BLOCKED) == "blocked"
     let_through(session)
     published = json.loads((session.state.policy / "current").read_text())
@@ -63,8 +63,8 @@ def test_without_a_service_it_publishes_itself(tmp_path: Path) -> None:
     session.close()
 
 
-def test_without_a_service_a_damaged_index_is_mended_by_whoever_looks(tmp_path: Path) -> None:
-    session = open_session(tmp_path)
+def test_without_a_service_a_damaged_index_is_mended_by_whoever_looks(begun: Path) -> None:
+    session = open_session(begun)
     session.publish()
     [index] = session.state.policy.glob("index-*")
     index.write_bytes(b"")
@@ -80,9 +80,9 @@ def relist(session: Session, *names: str) -> None:
     fill(session.database, source, names)
 
 
-def test_entries_are_in_force_once_they_are_waited_for(tmp_path: Path) -> None:
+def test_entries_are_in_force_once_they_are_waited_for(begun: Path) -> None:
     """Other changes go by the index on disk, however old: nobody waits for what they didn't ask for."""
-    session = open_session(tmp_path)
+    session = open_session(begun)
     session.publish()
     relist(session, "new.example")
     let_through(session)
@@ -100,13 +100,11 @@ def test_entries_are_in_force_once_they_are_waited_for(tmp_path: Path) -> None:
     session.close()
 
 
-def test_index_that_cannot_be_compiled_is_told_and_the_last_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_index_that_cannot_be_compiled_is_told_and_the_last_stays(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    session = open_session(tmp_path)
+    session = open_session(begun)
     session.publish()
     relist(session, "new.example")
     monkeypatch.setattr(compiling, "compile_from", full)
@@ -116,8 +114,8 @@ def test_index_that_cannot_be_compiled_is_told_and_the_last_stays(
     session.close()
 
 
-def test_change_that_fails_is_neither_stored_nor_published(tmp_path: Path) -> None:
-    session = open_session(tmp_path)
+def test_change_that_fails_is_neither_stored_nor_published(begun: Path) -> None:
+    session = open_session(begun)
     version = session.publish()
     with pytest.raises(ZeroDivisionError):
         let_through(session, then=ZeroDivisionError())
@@ -126,8 +124,8 @@ def test_change_that_fails_is_neither_stored_nor_published(tmp_path: Path) -> No
     session.close()
 
 
-async def test_with_a_service_it_asks_for_all(tmp_path: Path) -> None:
-    session = await asyncio.to_thread(open_session, tmp_path)
+async def test_with_a_service_it_asks_for_all(begun: Path) -> None:
+    session = await asyncio.to_thread(open_session, begun)
     asked: list[str] = []
 
     async def publish() -> dict[str, Any]:
@@ -161,8 +159,8 @@ async def test_with_a_service_it_asks_for_all(tmp_path: Path) -> None:
     session.close()
 
 
-async def test_change_that_a_service_could_not_publish_is_stored_and_told(tmp_path: Path) -> None:
-    session = await asyncio.to_thread(open_session, tmp_path)
+async def test_change_that_a_service_could_not_publish_is_stored_and_told(begun: Path) -> None:
+    session = await asyncio.to_thread(open_session, begun)
 
     async def publish() -> dict[str, Any]:
         raise ControlError("not every worker could take the policy within 5 s")

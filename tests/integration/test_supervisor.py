@@ -98,8 +98,15 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Node:
+def new_node(tmp_path: Path) -> Node:
+    """Give a node that was never started."""
     return Node(tmp_path)
+
+
+@pytest.fixture
+def node(begun: Path) -> Node:
+    """Give a node that has had its first start."""
+    return Node(begun)
 
 
 @asynccontextmanager
@@ -165,39 +172,39 @@ async def until_sunk(node: Node, name: str, *, sunk: bool = True) -> None:
 # Starting.
 
 
-async def test_first_start_serves_and_tells_the_token_which_no_later_start_does(node: Node) -> None:
-    async with serving(node):
-        assert await node.verdict() == "sunk"
-        [secret] = node.secrets
-        database = Database(f"sqlite:///{node.database}")
+async def test_first_start_serves_and_tells_the_token_which_no_later_start_does(new_node: Node) -> None:
+    async with serving(new_node):
+        assert await new_node.verdict() == "sunk"
+        [secret] = new_node.secrets
+        database = Database(f"sqlite:///{new_node.database}")
         with database.reading() as connection:
             assert tokens.authenticate(connection, secret) is not None
         database.close()
-    async with serving(node):
-        assert node.secrets == [secret, ""]
+    async with serving(new_node):
+        assert new_node.secrets == [secret, ""]
 
 
-async def test_start_that_fails_does_not_take_the_first_token_with_it(node: Node) -> None:
-    host, port = node.settings().admin.listen
+async def test_start_that_fails_does_not_take_the_first_token_with_it(new_node: Node) -> None:
+    host, port = new_node.settings().admin.listen
     with socket.create_server((host, port)):
         with pytest.raises(ListenError, match=rf"admin\.listen: {host}:{port} can't be used: Address already in use"):
-            async with serving(node):
+            async with serving(new_node):
                 pass
-        assert node.secrets == []
-    async with serving(node):
-        assert node.secrets[0].startswith("hm_")
+        assert new_node.secrets == []
+    async with serving(new_node):
+        assert new_node.secrets[0].startswith("hm_")
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["udp", "tcp"])
-async def test_port_that_is_taken_is_told_by_the_settings_name(node: Node, kind: socket.SocketKind) -> None:
+async def test_port_that_is_taken_is_told_by_the_settings_name(new_node: Node, kind: socket.SocketKind) -> None:
     with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", node.port))
+        sock.bind(("127.0.0.1", new_node.port))
         if kind is socket.SOCK_STREAM:
             sock.listen()
-        with pytest.raises(ListenError, match=rf"server\.listen: 127\.0\.0\.1:{node.port} can't be used"):
-            async with serving(node):
+        with pytest.raises(ListenError, match=rf"server\.listen: 127\.0\.0\.1:{new_node.port} can't be used"):
+            async with serving(new_node):
                 pass
-    assert not node.database.exists()  # found before anything else
+    assert not new_node.database.exists()  # found before anything else
 
 
 async def test_second_supervisor_is_refused_and_harms_nothing(node: Node) -> None:
@@ -221,7 +228,7 @@ async def test_sigterm_ends_it_all(node: Node) -> None:
 
 
 async def test_it_waits_for_a_database_and_minds_signals_meanwhile(
-    node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    new_node: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SIGHUP would end a process that isn't ready for it; here it is ours."""
     migrate, up = Database.migrate, asyncio.Event()
@@ -234,12 +241,12 @@ async def test_it_waits_for_a_database_and_minds_signals_meanwhile(
 
     def reload() -> Settings:
         reloads.append(up.is_set())
-        return node.settings()
+        return new_node.settings()
 
     monkeypatch.setattr(Database, "migrate", down)
     monkeypatch.setattr("control.supervisor.DATABASE_RETRY_SECONDS", 0.05)
-    supervisor = Supervisor(node.settings(), reload)
-    task = asyncio.create_task(supervisor.run(node.announce))
+    supervisor = Supervisor(new_node.settings(), reload)
+    task = asyncio.create_task(supervisor.run(new_node.announce))
     await eventually(lambda: "waiting for the database" in caplog.text)
     os.kill(os.getpid(), signal.SIGHUP)
     await asyncio.sleep(0.1)
