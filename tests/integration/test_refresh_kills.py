@@ -278,8 +278,9 @@ def test_database_that_cannot_grow_keeps_the_last_list(sqlite_lists: Lists) -> N
 
 
 @contextmanager
-def disk_at(place: Path) -> Iterator[None]:
-    """Mount a disk of its own, where we may."""
+def disk_of(lists: Lists) -> Iterator[None]:
+    """Mount a disk of the server's own, where we may; in the end nobody has a file open there."""
+    place = lists.server.state
     place.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
@@ -287,6 +288,7 @@ def disk_at(place: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        lists.close()
         subprocess.run(["umount", str(place)], check=True)
 
 
@@ -304,7 +306,7 @@ def filled(place: Path, *, but: int) -> Iterator[None]:
 
 def test_full_disk_keeps_the_last_list(sqlite_lists: Lists) -> None:
     lists = sqlite_lists
-    with disk_at(lists.server.state):
+    with disk_of(lists):
         lists.add()
         lists.write(LONG)
         with filled(lists.server.state, but=400_000):
@@ -320,7 +322,7 @@ def test_full_disk_while_it_compiles_keeps_the_last_list(tmp_path: Path, postgre
     """The database has room of its own."""
     server = HallMonitor(tmp_path / "server", database_url=postgres_url)
     lists = Lists(server, postgres_url)
-    with disk_at(server.state):
+    with disk_of(lists):
         lists.add()
         lists.write(LONG)
         with filled(server.state, but=200_000):
@@ -331,4 +333,3 @@ def test_full_disk_while_it_compiles_keeps_the_last_list(tmp_path: Path, postgre
         lists.change()
         server.hallmonitor("refresh", "mixed", "--force")  # it shrinks
         assert lists.stored() == lists.in_force() == "b"
-        lists.close()

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 _loaded = get_context("forkserver")
-_loaded.set_forkserver_preload(["cli"])
+_loaded.set_forkserver_preload(["cli", "blocklists.refresh", "storage.migrations"])
 
 
 def run(
