@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -38,6 +39,21 @@ def test_the_log_keeps_each_query_as_it_came(upstream: FakeUpstream) -> None:
         message.to_wire(),
     )
     assert asked.client[0] == "127.0.0.9"
+
+
+@pytest.mark.parametrize("options", [{}, {"use_edns": 0}, {"want_dnssec": True}, {"flags": dns.flags.CD}], ids=str)
+@pytest.mark.parametrize("rdtype", ["A", "AAAA", "HTTPS"])
+def test_what_it_says_as_octets_is_what_dnspython_would_write(
+    rdtype: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = dns.message.make_query("wWw-1.school.example", rdtype, **options).to_wire()
+    quick = behaviours.Query.read(wire, "udp", ("127.0.0.1", 1))
+    assert behaviours._plain(wire) == ("wWw-1.school.example", rdtype)
+    [said] = behaviours.computed(quick)
+    monkeypatch.setattr(behaviours, "_plain", lambda _: None)
+    slow = behaviours.Query.read(wire, "udp", ("127.0.0.1", 1))
+    assert (quick.name, quick.rdtype, quick.id) == (slow.name, slow.rdtype, slow.id)
+    assert behaviours.computed(slow) == [said]
 
 
 def test_dig_reads_what_it_says(upstream: FakeUpstream) -> None:

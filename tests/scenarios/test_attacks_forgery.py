@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import dns.message
 import dns.rdatatype
@@ -293,7 +294,7 @@ def test_17_what_is_cut_over_tcp_as_well_is_given_up(node: Node, upstream: FakeU
     """Row 17: an upstream that never has the whole is not asked for it until somebody's patience ends."""
 
     def cut(query: Query) -> list[Reply]:
-        (reply,) = behaviours.truncated(query._replace(transport="udp"))
+        (reply,) = behaviours.truncated(replace(query, transport="udp"))
         return [reply]
 
     upstream.behave("cut.amplified.example", cut)

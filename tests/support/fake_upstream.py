@@ -9,14 +9,11 @@ import contextlib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import dns.exception
-import dns.message
-import dns.rdatatype
 from h2.exceptions import ProtocolError
 
 from tests.support.behaviours import Behaviour, Query, Reply, computed
@@ -249,17 +246,13 @@ class FakeUpstream:
 
     def _replies(self, wire: bytes, transport: str, client: tuple[str, int]) -> list[Reply]:
         try:
-            message = dns.message.from_wire(wire)
-            question = message.question[0]
+            query = Query.read(wire, transport, client)
         except (dns.exception.DNSException, IndexError):
             self.unreadable += 1
             return []
-        name = question.name.to_text(omit_final_dot=True)
-        rdtype = dns.rdatatype.to_text(question.rdtype)
-        query = Query(name, rdtype, transport, client, message.id, wire, time.monotonic(), message)
         self.log.append(query)
         try:
-            return self._behaviour_for(name.lower())(query)
+            return self._behaviour_for(query.name.lower())(query)
         except Exception as failure:  # noqa: BLE001 - a test's own bug must reach the test, not end the thread
             self.failures.append(failure)
             return []
