@@ -117,10 +117,14 @@ class _Counts:
             rule = item.rule
             if rule.traits is not last or rule.pattern is not pattern:
                 # Most follow one with the very same object, and hashing one costs more than the rest.
-                self.traits[last, pattern] += count
+                self._took(last, pattern, count)
                 last, pattern, count = rule.traits, rule.pattern, 0
             count += 1
-        self.traits[last, pattern] += count
+        self._took(last, pattern, count)
+
+    def _took(self, traits: Traits, pattern: bool, count: int) -> None:
+        if count:
+            self.traits[traits, pattern] += count
 
     def add(self, other: "_Counts") -> None:
         """Count what another counted, too."""
@@ -131,7 +135,7 @@ class _Counts:
         """Return the counts as they are shown."""
         scopes: Counter[str] = Counter()
         actions: Counter[str] = Counter()
-        for (kind, pattern), count in (+self.traits).items():
+        for (kind, pattern), count in self.traits.items():
             scopes["regex" if pattern else kind.scope.value] += count
             actions[kind.action.value] += count
         return {

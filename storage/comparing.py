@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from policy.rules import Rule, Traits
-from storage import entries, loading, parts, sources, staging
+from storage import entries, loading, staging
 from storage.database import Database
 from storage.loading import Difference
 
@@ -13,25 +13,21 @@ def compare(database: Database, source_id: int, listing: Iterable[tuple[str, Ite
 
     A load that goes on, of whichever source, is waited for. Raises `NotFoundError`, and whatever the iterables raise.
     """
-    with database.reading() as connection:
-        writing_ahead = sources.by_id(connection, source_id).writing_ahead
-    if writing_ahead:
-        with loading.loading(database, source_id):
-            pass  # it takes back what a load wrote that never finished
-    with database.steps() as steps, steps.reading() as connection:
-        source = sources.by_id(connection, source_id)
-        numbers = {part.name: part.id for part in parts.of_source(connection, source_id)}
-        known = {traits: number for number, traits in entries.traits(connection).items()}
+    with database.steps() as steps:
+        source, parts = loading.swept(steps, source_id)
+        numbers = {part.name: part.id for part in parts}
+        with steps.reading() as connection:
+            known = {traits: number for number, traits in entries.traits(connection).items()}
 
-        def number_of(traits: Traits) -> int:
-            return known.setdefault(traits, -1 - len(known))  # no id that any row has
+            def number_of(traits: Traits) -> int:
+                return known.setdefault(traits, -1 - len(known))  # no id that any row has
 
-        staging.create(connection)
-        for name, rules in listing:
-            part = numbers.setdefault(name, -1 - len(numbers))
-            staging.load(connection, loading.rows_of(part, rules, number_of))
-        staging.compare_staged(connection, numbers.values())
-        added = sum(staging.counts(connection, "fresh").values())
-        removed = sum(staging.counts(connection, "gone").values())
-        staging.drop(connection)
+            staging.create(connection)
+            for name, rules in listing:
+                part = numbers.setdefault(name, -1 - len(numbers))
+                staging.load(connection, loading.rows_of(part, rules, number_of))
+            staging.compare_staged(connection, numbers.values())
+            added = sum(staging.counts(connection, "fresh").values())
+            removed = sum(staging.counts(connection, "gone").values())
+            staging.drop(connection)
     return Difference(added, removed, source.rules - removed)

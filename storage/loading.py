@@ -59,11 +59,7 @@ def loading(database: Database, source_id: int) -> Iterator["Loading"]:
     Raises `NotFoundError` when the source was removed.
     """
     with database.steps() as steps:
-        with steps.reading() as connection:
-            source = sources.by_id(connection, source_id)
-            known = parts.of_source(connection, source_id)
-        if source.writing_ahead:
-            _sweep(steps, source, known)
+        source, known = swept(steps, source_id)
         with steps.reading() as connection:
             staging.create(connection)
         yield Loading(database, steps, source, known)
@@ -279,13 +275,23 @@ def forget_before(database: Database, source_id: int, before: int) -> None:
             versions.forget(connection, source_id, before=first)
 
 
-def _sweep(steps: Steps, source: Source, known: Iterable[Part]) -> None:
-    """Take back what a load wrote ahead that never finished."""
-    for part in known:
-        for span in _spans(steps, part.id):
-            with steps.writing() as connection:
-                connection.execute(_TAKE_BACK, span | {"version": source.version})
-                connection.execute(_LIST_AGAIN, span | {"version": source.version})
+def swept(steps: Steps, source_id: int) -> tuple[Source, list[Part]]:
+    """Return a source and its parts, once what a load of it wrote ahead and never finished is taken back.
+
+    Raises `NotFoundError`.
+    """
+    with steps.reading() as connection:
+        source = sources.by_id(connection, source_id)
+        known = parts.of_source(connection, source_id)
+    if source.writing_ahead:
+        for part in known:
+            for span in _spans(steps, part.id):
+                with steps.writing() as connection:
+                    connection.execute(_TAKE_BACK, span | {"version": source.version})
+                    connection.execute(_LIST_AGAIN, span | {"version": source.version})
+        with steps.writing() as connection:
+            sources.set_writing_ahead(connection, source_id, writing_ahead=False)
+    return source, known
 
 
 def _batches(steps: Steps, rows: int) -> Iterator[tuple[int, int]]:

@@ -4,12 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dns.edns
 import dns.exception
 import dns.flags
 import dns.message
 import pytest
 
-from tests.support import behaviours
+from tests.support import behaviours, plain_queries
 from tests.support.certificates import Authority
 from tests.support.dns_client import dig, exchange, query, receive_framed, send_framed, tcp, tcp_socket, udp
 from tests.support.fake_upstream import ELSEWHERE, FakeUpstream
@@ -46,14 +47,38 @@ def test_the_log_keeps_each_query_as_it_came(upstream: FakeUpstream) -> None:
 def test_what_it_says_as_octets_is_what_dnspython_would_write(
     rdtype: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wire = dns.message.make_query("wWw-1.school.example", rdtype, **options).to_wire()
-    quick = behaviours.Query.read(wire, "udp", ("127.0.0.1", 1))
-    assert behaviours._plain(wire) == ("wWw-1.school.example", rdtype)
-    [said] = behaviours.computed(quick)
-    monkeypatch.setattr(behaviours, "_plain", lambda _: None)
-    slow = behaviours.Query.read(wire, "udp", ("127.0.0.1", 1))
-    assert (quick.name, quick.rdtype, quick.id) == (slow.name, slow.rdtype, slow.id)
-    assert behaviours.computed(slow) == [said]
+    name = "wWw-1.school.example"
+    wire = dns.message.make_query(name, rdtype, **options).to_wire()
+    query = behaviours.Query(name, rdtype, "udp", ("127.0.0.1", 1), 1, wire, 0.0)
+    assert plain_queries.read(wire) == (name, rdtype)
+    said = behaviours.computed(query)
+    monkeypatch.setattr(plain_queries, "read", lambda _: None)
+    assert behaviours.computed(query) == said
+
+
+PLAIN = dns.message.make_query("a.example", "A", use_edns=0).to_wire()
+NOT_PLAIN = {
+    "option": dns.message.make_query("a.example", "A", options=[dns.edns.CookieOption(bytes(8), b"")]).to_wire(),
+    "option that is missing": PLAIN[:-1] + b"\5",
+    "EDNS version": dns.message.make_query("a.example", "A", use_edns=1).to_wire(),
+    "class": dns.message.make_query("a.example", "A", rdclass="CH").to_wire(),
+    "type": dns.message.make_query("a.example", "TXT").to_wire(),
+    "opcode": PLAIN[:2] + b"\x28" + PLAIN[3:],
+    "response": PLAIN[:2] + b"\x81" + PLAIN[3:],
+    "two questions": PLAIN[:5] + b"\2" + PLAIN[6:],
+    "pointer": PLAIN[:12] + b"\xc0\x0c" + PLAIN[23:],
+    "trailing octets": PLAIN + b"\0",
+    "OPT that isn't announced": PLAIN[:11] + b"\0" + PLAIN[12:],
+    "name too long": PLAIN[:12] + (b"\x3f" + b"a" * 63) * 4 + PLAIN[22:],
+    "root": PLAIN[:12] + PLAIN[22:],
+    "cut": PLAIN[:20],
+}
+
+
+@pytest.mark.parametrize("wire", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_what_is_not_plain_is_left_to_dnspython(wire: bytes) -> None:
+    assert plain_queries.read(PLAIN) == ("a.example", "A")
+    assert plain_queries.read(wire) is None
 
 
 def test_dig_reads_what_it_says(upstream: FakeUpstream) -> None:

@@ -4,14 +4,12 @@ A `Behaviour` is any such function. Those with arguments (`slow`, `answering`, `
 socket: `tests.support.fake_upstream` sends the replies.
 """
 
-import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import NamedTuple
 from zlib import crc32
 
 import dns.flags
@@ -23,6 +21,8 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 import dns.zone
+
+from tests.support import plain_queries
 
 TTL = 300
 NEGATIVE_TTL = 60
@@ -44,19 +44,6 @@ class Query:
     wire: bytes
     at: float
     """`time.monotonic` when it was read."""
-
-    @classmethod
-    def read(cls, wire: bytes, transport: str, client: tuple[str, int]) -> Self:
-        """Read a query that comes now. Raises `dns.exception.DNSException`, or `IndexError` where nothing is asked."""
-        now = time.monotonic()
-        plain = _plain(wire)
-        if plain is not None:
-            return cls(*plain, transport, client, int.from_bytes(wire[:2], "big"), wire, now)
-        message = dns.message.from_wire(wire)
-        name, rdtype = message.question[0].name, message.question[0].rdtype
-        return cls(
-            name.to_text(omit_final_dot=True), dns.rdatatype.to_text(rdtype), transport, client, message.id, wire, now
-        )
 
     @cached_property
     def message(self) -> dns.message.Message:
@@ -86,8 +73,8 @@ def computed(query: Query) -> list[Reply]:
     rdata = computed_rdata(query.name, query.rdtype)
     if rdata is None:
         return nodata(query)
-    if query.rdtype in _FAMILIES and _plain(query.wire) is not None:
-        return [Reply(_plain_reply(query.wire, socket.inet_pton(_FAMILIES[query.rdtype], rdata)))]
+    if query.rdtype in {"A", "AAAA"} and plain_queries.read(query.wire):
+        return [Reply(plain_queries.reply(query.wire, rdata, TTL))]
     response = _response(query)
     response.answer.append(dns.rrset.from_text(query.message.question[0].name, TTL, "IN", query.rdtype, rdata))
     return _sent(query, response)
@@ -275,45 +262,6 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
 def by_transport(*, udp: Behaviour = computed, stream: Behaviour = computed) -> Behaviour:
     """Behave in one way over UDP and in another over TCP and TLS."""
     return lambda query: stream(query) if query.transport in STREAMS else udp(query)
-
-
-# Nearly all queries, read and answered as octets: a load of thousands takes too much of a test's machine otherwise.
-
-_FAMILIES = {"A": socket.AF_INET, "AAAA": socket.AF_INET6}
-_TYPES = {number.to_bytes(2, "big"): name for number, name in ((1, "A"), (28, "AAAA"), (65, "HTTPS"))}
-_OPT = b"\0\0\x29"
-"""The root's name and the type, as an OPT record begins (RFC 6891 section 6.1.2)."""
-
-
-def _plain(wire: bytes) -> tuple[str, str] | None:
-    """Return the name and type of a plain query: one question of class IN, and an OPT without options or nothing.
-
-    None: of whatever is something else, dnspython says what it is.
-    """
-    if len(wire) < 17 or wire[2] & 0xFE or wire[3] & 0xCF or wire[4:11] != b"\0\1\0\0\0\0\0":
-        return None
-    labels, position = [], 12
-    while position < len(wire) and (length := wire[position]):
-        label = wire[position + 1 : position + 1 + length]
-        if length > 63 or not label.replace(b"-", b"").isalnum():
-            return None
-        labels.append(label.decode())
-        position += 1 + length
-    kind, rest = wire[position + 1 : position + 5], wire[position + 5 :]
-    is_bare = not rest and not wire[11]
-    has_opt = len(rest) == 11 and rest.startswith(_OPT) and rest[5:9] in {bytes(4), b"\0\0\x80\0"} and wire[11] == 1
-    if not labels or kind[2:] != b"\0\1" or kind[:2] not in _TYPES or not (is_bare or has_opt):
-        return None
-    return ".".join(labels), _TYPES[kind[:2]]
-
-
-def _plain_reply(wire: bytes, data: bytes) -> bytes:
-    """Return the reply to a plain query, with one record of this data, as dnspython would write it."""
-    opt = _OPT + (8192).to_bytes(2, "big") + bytes(6) if wire[11] else b""
-    question = wire[12 : len(wire) - len(opt)]
-    record = b"\xc0\x0c" + question[-4:] + TTL.to_bytes(4, "big") + len(data).to_bytes(2, "big") + data
-    flags = bytes([0x80 | wire[2], 0x80])
-    return wire[:2] + flags + b"\0\1\0\1\0\0" + wire[10:12] + question + record + opt
 
 
 def _followed(

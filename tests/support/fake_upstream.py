@@ -9,13 +9,17 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import dns.exception
+import dns.message
+import dns.rdatatype
 from h2.exceptions import ProtocolError
 
+from tests.support import plain_queries
 from tests.support.behaviours import Behaviour, Query, Reply, computed
 from tests.support.certificates import Identity
 from tests.support.fake_https import HttpServer, Manners
@@ -246,7 +250,7 @@ class FakeUpstream:
 
     def _replies(self, wire: bytes, transport: str, client: tuple[str, int]) -> list[Reply]:
         try:
-            query = Query.read(wire, transport, client)
+            query = _query(wire, transport, client)
         except (dns.exception.DNSException, IndexError):
             self.unreadable += 1
             return []
@@ -264,6 +268,16 @@ class FakeUpstream:
             parent = parent.partition(".")[2]
             found = self._behaviours.get(f"*.{parent}")
         return found or self.default
+
+
+def _query(wire: bytes, transport: str, client: tuple[str, int]) -> Query:
+    """Read a query that comes now. Raises `dns.exception.DNSException`, or `IndexError` where nothing is asked."""
+    now = time.monotonic()
+    asked = plain_queries.read(wire)
+    if asked is None:
+        question = dns.message.from_wire(wire).question[0]
+        asked = question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)
+    return Query(*asked, transport, client, int.from_bytes(wire[:2], "big"), wire, now)
 
 
 class _Client(asyncio.Protocol):

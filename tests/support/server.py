@@ -285,12 +285,12 @@ _given: deque[int] = deque(maxlen=1_000)
 def free_port() -> int:
     """Return a port that is free for UDP and TCP on the loopback addresses, outside the range that clients are given.
 
-    Each process that runs tests has a band of its own, so that none takes what another has just found, and no port
-    comes again soon: nobody may have bound it yet.
+    Each process that runs tests has a band of its own, and whatever else asks has one, so that none takes what another
+    has just found. No port comes again soon: nobody may have bound it yet.
     """
-    band = 20_000 + 3_000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw3").removeprefix("gw")) % 4)
+    band = 20_000 + 2_400 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw4").removeprefix("gw")) % 5)
     while True:
-        port = random.randint(band, band + 2_999)
+        port = random.randint(band, band + 2_399)
         if port not in _given and _is_free(port):
             _given.append(port)
             return port
