@@ -15,6 +15,7 @@ from struct import error as struct_error
 from resolver import service_binding, wire
 from resolver.addresses import is_private
 from resolver.compression import FURTHEST_POINTER, NAMES_IN_DATA, POINTER, MalformedAnswerError, check_end, names_in
+from resolver.replies import Answer
 from resolver.rewriting import (
     ADDRESS_LENGTHS,
     HEAD,
@@ -28,7 +29,7 @@ from resolver.rewriting import (
     written_anew,
 )
 from resolver.service_binding import BrokenServiceError
-from resolver.wire import AD, CLASS_IN, HEADER_LENGTH, RCODE_MASK, RECORD, TYPE_CNAME, TYPE_SOA, Answer, new
+from resolver.wire import AD, CLASS_IN, HEADER_LENGTH, RCODE_MASK, RECORD, TYPE_CNAME, TYPE_SOA, new
 
 _CHECKED = {*ADDRESS_LENGTHS, *SERVICES, *NAMES_IN_DATA}
 # RFC 1035 section 4.1.4: an owner that stands elsewhere, first of all where the question's name does.

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Generic, NamedTuple, TypeVar
 
-from resolver.wire import Answer, skip_name
+from resolver.replies import Answer
+from resolver.wire import skip_name
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

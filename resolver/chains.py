@@ -25,10 +25,10 @@ from resolver.cache import AnswerCache
 from resolver.compression import MalformedAnswerError
 from resolver.local import LocalNames
 from resolver.lookup import Lookup
+from resolver.replies import Answer
 from resolver.rewriting import Terms
 from resolver.upstreams.exchange import KEY_DO, KEY_PRIVATE, Exchange
 from resolver.upstreams.forwarder import MAX_WAITING, Forwarder
-from resolver.wire import Answer
 from settings import Settings
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from policy.decide import ALLOWED
 from policy.snapshot import Snapshot
 from querylog.journal import DECISION, JournalWriter
 from querylog.records import Decision, encode_decision, encode_decision_tail
-from resolver import wire
+from resolver import replies, wire
 from resolver.cache import AnswerCache, Finished, Memory, octets_of_finished
 from resolver.clients import TAG_OCTETS, Client, Clients
 from resolver.lookup import Lookup, Outcome, Send
@@ -107,7 +107,7 @@ class Engine:
         written = self.journal.commit()
         outbox = self.outbox
         if not written and self._settings.querylog.on_full == "refuse":
-            outbox[:] = [(send, wire.as_servfail(reply), target) for send, reply, target in outbox]
+            outbox[:] = [(send, replies.as_servfail(reply), target) for send, reply, target in outbox]
         for send, reply, target in outbox:
             try:
                 send(reply, target)
@@ -160,7 +160,7 @@ class Engine:
     def _fail(self, lookup: Lookup) -> None:
         """End a lookup that met a bug, without what it came to: that may be what the bug is about."""
         lookup.verdict = ALLOWED
-        self._finish(lookup, Outcome(wire.bare(wire.SERVFAIL), "failed"))
+        self._finish(lookup, Outcome(replies.bare(wire.SERVFAIL), "failed"))
 
     def _finish(self, lookup: Lookup, outcome: Outcome) -> None:
         """Log a lookup and put its reply in the outbox; both or, where that meets a bug, neither."""
@@ -189,14 +189,14 @@ class Engine:
         query, answer = lookup.query, outcome.answer
         if answer is None:
             return b"", 0
-        opt = b"" if query.edns is None else wire.opt_record(query.edns, answer.rcode, outcome.ede)
+        opt = b"" if query.edns is None else replies.opt_record(query.edns, answer.rcode, outcome.ede)
         if not query.plain:  # it can't be read
-            return wire.write_error(lookup.data, answer.rcode, query.folded, opt), len(opt)
-        reply = wire.write_reply(query, answer, opt)
+            return replies.write_error(lookup.data, answer.rcode, query.folded, opt), len(opt)
+        reply = replies.write_reply(query, answer, opt)
         if len(reply) + 2 > wire.UDP_LIMIT_PLAIN:  # else it is short enough for any client
-            limit = wire.udp_limit(query) if lookup.transport == UDP else wire.STREAM_LIMIT
+            limit = replies.udp_limit(query) if lookup.transport == UDP else wire.STREAM_LIMIT
             if len(reply) + 2 > limit:
-                reply = wire.truncated(query, answer.rcode, opt)
+                reply = replies.truncated(query, answer.rcode, opt)
         return reply, len(opt)
 
     def _with_options(self, edns: Edns, transport: str, reply: bytes, opt_octets: int) -> bytes:
@@ -206,7 +206,7 @@ class Engine:
         padded = transport in {TLS, HTTPS} and edns.offers(wire.OPTION_PADDING)
         if not keepalive and not padded:
             return reply
-        return wire.with_options(reply, opt_octets, keepalive=KEEPALIVE if keepalive else None, padded=padded)
+        return replies.with_options(reply, opt_octets, keepalive=KEEPALIVE if keepalive else None, padded=padded)
 
     def _decision(self, lookup: Lookup, outcome: Outcome) -> bytes:
         """Return what is logged about a decision, encoded."""

@@ -14,6 +14,7 @@ from dnslib import QTYPE
 
 from resolver import records
 from resolver.compression import MalformedAnswerError
+from resolver.replies import Answer, bare
 from resolver.rewriting import LONGEST_CHAIN, behind
 from resolver.wire import (
     NXDOMAIN,
@@ -25,8 +26,6 @@ from resolver.wire import (
     TYPE_DS,
     TYPE_PTR,
     TYPE_SVCB,
-    Answer,
-    bare,
     name_octets,
 )
 from setting_values import Endpoint, LocalRecord

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from policy.decide import ALLOWED, Verdict
 from resolver.cache import Finished, Kept
 from resolver.clients import Client
-from resolver.wire import Answer, Query
+from resolver.replies import Answer
+from resolver.wire import Query
 
 Send = Callable[[bytes, Any], object]
 """Sends a reply to a target, both as the listener wants them; may raise `OSError`."""

@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable, Iterable
 
 from policy.decide import Verdict, decide, decide_way
-from resolver import answers, records, rewriting, wire
+from resolver import answers, records, replies, rewriting, wire
 from resolver.cache import AnswerCache, Kept, Memory
 from resolver.chains import Chain, Chains, Owner
 from resolver.local import LocalNames
 from resolver.lookup import Lookup, Outcome
+from resolver.replies import Answer
 from resolver.rewriting import Terms
 from resolver.sinkhole import sink
 from resolver.upstreams.exchange import Exchange
 from resolver.upstreams.forwarder import HELPFUL, Forwarder
 from resolver.upstreams.server import Server
-from resolver.wire import Answer, new
+from resolver.wire import new
 from settings import Settings
 
 log = logging.getLogger(__name__)
@@ -139,14 +140,14 @@ class Outcomes:
             outcome = outcome_of(lookup, *arguments)
         except Exception:
             log.exception("a lookup from %s failed: %s", lookup.peer, lookup.data[:64].hex())
-            outcome = Outcome(wire.bare(wire.SERVFAIL), "failed")
+            outcome = Outcome(replies.bare(wire.SERVFAIL), "failed")
         self._finish(lookup, outcome)
 
     def failed(self, lookup: Lookup, ede: tuple[int, str] | None, upstream: str = "") -> Outcome:
         """Return what a lookup gets that nobody could answer: what was known before, if anything."""
         kept = lookup.stale
         if kept is None:
-            return Outcome(wire.bare(wire.SERVFAIL), "failed", ede, upstream)
+            return Outcome(replies.bare(wire.SERVFAIL), "failed", ede, upstream)
         answer = kept.answer._replace(body=answers.with_ttl(kept.answer.body, kept.answer.ttls, STALE_TTL))
         code = wire.EDE_STALE_NXDOMAIN if answer.rcode == wire.NXDOMAIN else wire.EDE_STALE
         outcome = self._inspected(lookup, answer, kept.upstream, cached=True)

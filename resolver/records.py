@@ -9,7 +9,8 @@ from struct import Struct
 from dnslib import RR
 from dnslib.label import DNSBuffer
 
-from resolver.wire import CLASS_IN, NOERROR, RECORD, TYPE_SOA, Answer, name_octets
+from resolver.replies import Answer
+from resolver.wire import CLASS_IN, NOERROR, RECORD, TYPE_SOA, name_octets
 
 QUESTION_NAME = b"\xc0\x0c"  # RFC 1035 section 4.1.4: a pointer to the question's name
 _SOA_NUMBERS = Struct(">IIIII")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from resolver import service_binding, wire
 from resolver.addresses import is_private
 from resolver.compression import FURTHEST_POINTER, NAMES_IN_DATA, POINTER, MalformedAnswerError, Names, zones_of
+from resolver.replies import Answer
 from resolver.wire import (
     CLASS_IN,
     HEADER_LENGTH,
@@ -21,7 +22,6 @@ from resolver.wire import (
     TYPE_RRSIG,
     TYPE_SOA,
     TYPE_SVCB,
-    Answer,
 )
 
 LONGEST_CHAIN = 16

@@ -9,7 +9,8 @@ from ipaddress import ip_address
 
 from policy.snapshot import Group
 from resolver import records
-from resolver.wire import NOERROR, NXDOMAIN, REFUSED, TYPE_A, TYPE_AAAA, Answer
+from resolver.replies import Answer
+from resolver.wire import NOERROR, NXDOMAIN, REFUSED, TYPE_A, TYPE_AAAA
 
 _RCODES = {"nxdomain": NXDOMAIN, "refused": REFUSED}
 _NULL = ("0.0.0.0", "::")  # noqa: S104 - an answer, not a socket to bind

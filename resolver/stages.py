@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from policy.decide import ALLOWED
-from resolver import records, wire
+from resolver import records, replies, wire
 from resolver.cache import AnswerCache, Finished, Memory
 from resolver.clients import Limiter
 from resolver.local import LocalNames, designations
@@ -78,8 +78,8 @@ class Stages:
             opcode = lookup.data[2] >> 3 & wire.OPCODE_MASK
             # RFC 1035 section 4.1.1: a kind of request that isn't known isn't malformed.
             if opcode:
-                return self.turn_away(lookup) or Outcome(wire.bare(wire.NOTIMP), "refused")
-            return self.turn_away(lookup) or Outcome(wire.bare(wire.FORMERR), "malformed")
+                return self.turn_away(lookup) or Outcome(replies.bare(wire.NOTIMP), "refused")
+            return self.turn_away(lookup) or Outcome(replies.bare(wire.FORMERR), "malformed")
         return None
 
     def turn_away(self, lookup: Lookup) -> Outcome | None:
@@ -92,7 +92,7 @@ class Stages:
         self.turned_away += 1
         # Who may not have been meant gets no more than was sent: so no reason with what can't be read.
         ede = (wire.EDE_PROHIBITED, "") if lookup.query.plain else None
-        refusal = wire.bare(wire.REFUSED)
+        refusal = replies.bare(wire.REFUSED)
         if not is_served:
             dropped = self._settings.server.unserved == "drop" and lookup.transport == UDP
             return Outcome(None if dropped else refusal, "refused", ede, rule="server.allow_from")
@@ -118,16 +118,16 @@ class Stages:
         """Before the name is looked at: what no name would make answerable."""
         query = lookup.query
         if query.flags & wire.OPCODE_BITS:  # UPDATE, NOTIFY and the rest are an authority's business
-            return Outcome(wire.bare(wire.NOTIMP), "refused")
+            return Outcome(replies.bare(wire.NOTIMP), "refused")
         if query.edns is not None and query.edns.version:  # RFC 6891 section 6.1.3
-            return Outcome(wire.bare(wire.BADVERS), "refused")
+            return Outcome(replies.bare(wire.BADVERS), "refused")
         if query.qclass != wire.CLASS_IN:
-            return Outcome(wire.bare(wire.REFUSED), "refused")
+            return Outcome(replies.bare(wire.REFUSED), "refused")
         if query.qtype in _NO_DATA_TYPES:
             if query.qtype in _TRANSFERS:
-                return Outcome(wire.bare(wire.REFUSED), "refused")
+                return Outcome(replies.bare(wire.REFUSED), "refused")
             # RFC 9824 section 3.5 asks for it where the type is NXNAME; the others are as misplaced in a question.
-            return Outcome(wire.bare(wire.FORMERR), "malformed", (wire.EDE_INVALID_QUERY_TYPE, ""))
+            return Outcome(replies.bare(wire.FORMERR), "malformed", (wire.EDE_INVALID_QUERY_TYPE, ""))
         return None
 
     def answer_locally(self, lookup: Lookup) -> Outcome | None:
@@ -163,7 +163,7 @@ class Stages:
         query = lookup.query
         if not query.flags & wire.RD:
             # From what is cached one would learn who was where. RFC 8914 section 4.21 has the code.
-            return Outcome(wire.bare(wire.REFUSED), "refused", (wire.EDE_NOT_AUTHORITATIVE, ""))
+            return Outcome(replies.bare(wire.REFUSED), "refused", (wire.EDE_NOT_AUTHORITATIVE, ""))
         if query.qtype == wire.TYPE_ANY:  # RFC 8482 section 4.2
             hinfo = records.answer([records.record(wire.TYPE_HINFO, b"\x07RFC8482\x00", 3600)], ttl=3600)
             return Outcome(hinfo, valid_seconds=FOREVER)
@@ -200,7 +200,7 @@ class Stages:
         allowance = lookup.client.allowance
         if allowance.in_flight >= self._limiter.in_flight and not allowance.is_exempt:
             self.turned_away += 1
-            return Outcome(wire.bare(wire.REFUSED), "refused", (wire.EDE_PROHIBITED, ""), rule="limits.in_flight")
+            return Outcome(replies.bare(wire.REFUSED), "refused", (wire.EDE_PROHIBITED, ""), rule="limits.in_flight")
         allowance.in_flight += 1
         if chain is not None:
             if self._chains.wait(chain, lookup):

@@ -1,4 +1,4 @@
-"""DNS messages as octets: reading queries and writing replies. Upstreams' answers are `resolver.answers`'.
+"""DNS messages as octets: the numbers of the protocol, and reading queries. Upstreams' answers are `resolver.answers`'.
 
 Only what the way of a query needs is read: the header, the question and EDNS. Every bound is checked here; whatever
 octets come in, a function returns or raises its own error.
@@ -24,7 +24,6 @@ UDP_LIMIT_EDNS = 1232  # what passes any path unfragmented: DNS flag day 2020
 QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_SHIFT, OPCODE_MASK, RCODE_MASK = 11, 0xF, 0xF
 OPCODE_BITS = OPCODE_MASK << OPCODE_SHIFT
-_RESPONSE, _ECHOED = QR | RA, OPCODE_BITS | RD | CD  # what every reply has, and what it has of its query
 DO = 0x8000  # RFC 3225: the first bit of the OPT record's flags
 
 TYPE_A, TYPE_CNAME, TYPE_SOA, TYPE_PTR, TYPE_HINFO, TYPE_AAAA, TYPE_DNAME, TYPE_OPT = 1, 5, 6, 12, 13, 28, 39, 41
@@ -54,7 +53,6 @@ EDE_NO_REACHABLE_AUTHORITY, EDE_NETWORK_ERROR = 22, 23
 EDE_INVALID_QUERY_TYPE = 30  # RFC 9824 section 9
 
 OPTION_KEEPALIVE, OPTION_PADDING, OPTION_EDE = 11, 12, 15  # RFC 7828, 7830, 8914
-PADDED_TO = 468  # octets: RFC 8467 section 4.1
 
 RECORD = Struct(">HHIH")
 """What a record says behind its owner: type, class, TTL, length of its data."""
@@ -67,8 +65,8 @@ new = tuple.__new__
 
 _DECIMAL = re.compile(r"\\(\d{3})")
 _QUESTION_TAIL = Struct(">HH")
-_OPTION = Struct(">HH")
-_EMPTY_OPT_LENGTH = 1 + RECORD.size
+OPTION = Struct(">HH")
+EMPTY_OPT_LENGTH = 1 + RECORD.size
 
 # The question's name as text, in one pass: lengths become dots, capitals small letters, and what has no place in a host
 # name becomes !. From 45 on a length is a letter, a digit or a hyphen too.
@@ -281,7 +279,7 @@ def _read_edns(data: bytes, position: int, records: int) -> Edns | None:
             options = b"" if version else data[position - length : position]
             if options:
                 list(options_of(options))  # to its end: what can't be read is no OPT record
-            bare = data[owner : owner + _EMPTY_OPT_LENGTH - 2] + b"\0\0"
+            bare = data[owner : owner + EMPTY_OPT_LENGTH - 2] + b"\0\0"
             edns = Edns(payload, version, bool(ttl & DO), options, bare)
     return edns
 
@@ -299,10 +297,10 @@ def options_of(options: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield an OPT record's options, each by its code (RFC 6891 section 6.1.2). Raises `MalformedQueryError`."""
     position = 0
     while position < len(options):
-        if len(options) - position < _OPTION.size:
+        if len(options) - position < OPTION.size:
             raise MalformedQueryError("an option cut short")
-        code, length = _OPTION.unpack_from(options, position)
-        position += _OPTION.size + length
+        code, length = OPTION.unpack_from(options, position)
+        position += OPTION.size + length
         if position > len(options):
             raise MalformedQueryError("an option cut short")
         yield code, options[position - length : position]
@@ -319,108 +317,10 @@ def skip_name(data: bytes, position: int) -> int:
     return position + 1
 
 
-class Answer(NamedTuple):
-    """What is answered, apart from who asks: everything of a reply behind the question, EDNS left out."""
-
-    rcode: int
-    ad: bool
-    """Whether the upstream vouches for it (RFC 4035 section 3.2.3)."""
-    answers: int
-    authorities: int
-    body: bytes
-    """The records; names in it may point back into the question."""
-    ttls: tuple[int, ...]
-    """Where in the body each record's TTL stands."""
-    lifetime: int
-    """Seconds that it may be kept; 0: not at all."""
-    targets: tuple[str, ...] = ()
-    """Other names that it leads to: aliases' and services' targets, as text in lower case."""
-    is_stripped: bool = False
-    """Whether private addresses were taken out, and none is left."""
-
-
-def write_reply(query: Query, answer: Answer, opt: bytes) -> bytes:
-    """Return a reply but for its 2-octet ID: the question in lower case, the answer's records, and its OPT if any."""
-    flags = _RESPONSE | query.flags & _ECHOED | answer.rcode & RCODE_MASK
-    # RFC 6840 section 5.8: AD only for a client that shows it knows the bit.
-    if answer.ad and (query.flags & AD or (query.edns is not None and query.edns.do)):
-        flags |= AD
-    head = COUNTS.pack(flags, 1, answer.answers, answer.authorities, 1 if opt else 0)
-    return b"".join((head, query.folded, answer.body, opt))
-
-
-def opt_record(edns: Edns, rcode: int, ede: tuple[int, str] | None) -> bytes:
-    """Return the OPT record of a reply to a query that has one."""
-    if ede is None and rcode <= RCODE_MASK:
-        return _ASK_OPT[edns.do]
-    options = b""
-    if ede is not None:
-        code, text = ede
-        extra = text.encode()[:MAX_EDE_TEXT].decode(errors="ignore").encode()  # RFC 8914 section 2: whole characters
-        options = _OPTION.pack(OPTION_EDE, 2 + len(extra)) + code.to_bytes(2, "big") + extra
-    ttl = rcode >> 4 << 24 | (DO if edns.do else 0)
-    return b"\0" + RECORD.pack(TYPE_OPT, UDP_LIMIT_EDNS, ttl, len(options)) + options
-
-
-MAX_EDE_TEXT = 96  # RFC 8914 section 6: short, so that no answer is truncated for it
-
-
-def with_options(reply: bytes, opt_length: int, *, keepalive: int | None, padded: bool) -> bytes:
-    """Return a reply (but for its ID) whose last so many octets are its OPT record, with more options in it.
-
-    `keepalive` is how long a connection may be idle, in units of 100 ms (RFC 7828 section 3.1).
-    """
-    options = reply[len(reply) - opt_length + _EMPTY_OPT_LENGTH :]
-    room = STREAM_LIMIT - 2 - len(reply)  # what doesn't fit is left out: the answer goes first
-    if keepalive is not None and room >= _OPTION.size + 2:
-        options += _OPTION.pack(OPTION_KEEPALIVE, 2) + keepalive.to_bytes(2, "big")
-        room -= _OPTION.size + 2
-    if padded and room >= _OPTION.size:  # RFC 8467 section 4.1: the whole message, its ID included
-        room -= _OPTION.size
-        octets = min(-(STREAM_LIMIT - room) % PADDED_TO, room)
-        options += _OPTION.pack(OPTION_PADDING, octets) + bytes(octets)
-    head = reply[: len(reply) - opt_length + _EMPTY_OPT_LENGTH - 2]
-    return head + len(options).to_bytes(2, "big") + options
-
-
-def udp_limit(query: Query) -> int:
-    """Return the largest UDP reply to a query, in octets."""
-    if query.edns is None:
-        return UDP_LIMIT_PLAIN
-    return min(max(query.edns.payload, UDP_LIMIT_PLAIN), UDP_LIMIT_EDNS)  # RFC 6891 section 6.2.3
-
-
-def truncated(query: Query, rcode: int, opt: bytes) -> bytes:
-    """Return the reply, but for its ID, that tells a client to ask again over TCP (RFC 2181 section 9)."""
-    reply = bytearray(write_reply(query, bare(rcode), opt))
-    reply[0] |= TC >> 8
-    return bytes(reply)
-
-
-def write_error(data: bytes, rcode: int, question: bytes = b"", opt: bytes = b"") -> bytes:
-    """Return an error reply to a query that can't be read, but for its ID: with the question and an OPT, if any."""
-    flags = _RESPONSE | HEADER.unpack_from(data)[1] & _ECHOED | rcode
-    return COUNTS.pack(flags, 1 if question else 0, 0, 0, 1 if opt else 0) + question + opt
-
-
-def bare(rcode: int) -> Answer:
-    """Return an answer of a response code and no record."""
-    return Answer(rcode, ad=False, answers=0, authorities=0, body=b"", ttls=(), lifetime=0)
-
-
-def as_servfail(reply: bytes) -> bytes:
-    """Return a whole reply's header and question, its response code SERVFAIL, its records gone but for a bare OPT."""
-    ident, flags, questions, _, _, additionals = HEADER.unpack_from(reply)
-    end = skip_name(reply, HEADER_LENGTH) + 4 if questions else HEADER_LENGTH
-    flags = flags & ~(RCODE_MASK | AD | TC) | SERVFAIL
-    opt = _ASK_OPT[False] if additionals else b""  # RFC 6891 section 6.1.1
-    return HEADER.pack(ident, flags, questions, 0, 0, additionals) + reply[HEADER_LENGTH:end] + opt
-
-
 # RFC 6891 section 6.1.2: an OPT record that offers 1232 octets, with and without DO.
-_ASK_OPT = {do: b"\0" + RECORD.pack(TYPE_OPT, UDP_LIMIT_EDNS, DO if do else 0, 0) for do in (False, True)}
+BARE_OPT = {do: b"\0" + RECORD.pack(TYPE_OPT, UDP_LIMIT_EDNS, DO if do else 0, 0) for do in (False, True)}
 
 
 def ask(*, do: bool, cd: bool) -> tuple[bytes, bytes]:
     """Return what is before and behind the question of a query to an upstream; the ID is left out."""
-    return COUNTS.pack(RD | AD | (CD if cd else 0), 1, 0, 0, 1), _ASK_OPT[do]
+    return COUNTS.pack(RD | AD | (CD if cd else 0), 1, 0, 0, 1), BARE_OPT[do]

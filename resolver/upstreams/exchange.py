@@ -3,8 +3,9 @@
 from typing import Any
 
 from resolver import wire
+from resolver.replies import Answer
 from resolver.upstreams.server import Server
-from resolver.wire import EDE_NO_REACHABLE_AUTHORITY, Answer
+from resolver.wire import EDE_NO_REACHABLE_AUTHORITY
 
 RANKED_SECONDS = 0.1
 """For how long an order of the servers holds."""

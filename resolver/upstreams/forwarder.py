@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from resolver import wire
+from resolver import replies, wire
 from resolver.answers import has_opt, read_answer, read_rcode
 from resolver.compression import MalformedAnswerError
 from resolver.local import zone_of
+from resolver.replies import Answer
 from resolver.rewriting import Terms
 from resolver.upstreams.exchange import KEY_DO, KEY_PRIVATE, Exchange, Route
 from resolver.upstreams.https import HttpsTransport
@@ -25,7 +26,7 @@ from resolver.upstreams.server import Server
 from resolver.upstreams.stream import StreamTransport
 from resolver.upstreams.tls import tls_context
 from resolver.upstreams.udp import UdpTransport
-from resolver.wire import EDE_NETWORK_ERROR, Answer
+from resolver.wire import EDE_NETWORK_ERROR
 from setting_values import UpstreamAddress
 from settings import Upstream as UpstreamSettings
 
@@ -248,17 +249,17 @@ class Forwarder:
             if not answer.answers or rcode not in HELPFUL:
                 rcode, told = read_rcode(data, rcode)
         except MalformedAnswerError as problem:
-            answer, rcode, told = wire.bare(wire.SERVFAIL), wire.SERVFAIL, (wire.EDE_NETWORK_ERROR, str(problem))
+            answer, rcode, told = replies.bare(wire.SERVFAIL), wire.SERVFAIL, (wire.EDE_NETWORK_ERROR, str(problem))
         except Exception:  # a bug costs this answer, not those that came with it
             log.exception("an answer from %s to %s can't be read: %s", server.name, exchange.name, data[:512].hex())
-            answer, rcode, told = wire.bare(wire.SERVFAIL), wire.SERVFAIL, (wire.EDE_NETWORK_ERROR, "")
+            answer, rcode, told = replies.bare(wire.SERVFAIL), wire.SERVFAIL, (wire.EDE_NETWORK_ERROR, "")
         # Behind the reading: whatever goes wrong from here on is no matter of what the upstream said.
         if rcode in HELPFUL and (answer.answers or rcode != wire.NOERROR or answer.authorities or answer.is_stripped):
             if exchange.plain and server in exchange.plain:
                 self._helped_plainly(exchange, server, answer, data)
             self._finish(exchange, server, answer)
             return
-        self._unhelped(exchange, server, answer if rcode == wire.NOERROR else wire.bare(rcode), told)
+        self._unhelped(exchange, server, answer if rcode == wire.NOERROR else replies.bare(rcode), told)
         if not (rcode in NO_EDNS and self._ask_plainly(exchange, server, data, now)) and not exchange.sent:
             self._try_next(exchange, now)
 

@@ -14,7 +14,7 @@ import dns.message
 import pytest
 
 from querylog.journal import segments
-from resolver import answers, service_binding, wire
+from resolver import answers, replies, service_binding, wire
 from resolver.cache import AnswerCache, Finished
 from resolver.compression import MalformedAnswerError
 from resolver.listeners.framing import Framing, LengthPrefixed
@@ -71,7 +71,7 @@ class Lookups:
                 assert reply[:2] == data[:2]
                 assert len(reply) <= longest
                 check_reply(reply)
-                check_reply(wire.as_servfail(reply))
+                check_reply(replies.as_servfail(reply))
         if self._bench.engine.lookups % SWEPT < 3:
             for path in segments(self._bench.directory / "journal")[:-1]:
                 path.unlink()
@@ -145,7 +145,7 @@ def read_answer(data: bytes, question: bytes, name: str) -> None:
             aged = answers.aged(found.body, found.ttls, seconds)
             assert all(struct.unpack_from(">I", aged, place)[0] <= TERMS.max_ttl for place in found.ttls)
         asked = wire.read_query(b"\0\0\1\0\0\1\0\0\0\0\0\0" + question)
-        written = b"\0\0" + wire.write_reply(asked, found, b"")
+        written = b"\0\0" + replies.write_reply(asked, found, b"")
         try:
             again = answers.read_answer(written, question, name, TERMS, do=do)
         except MalformedAnswerError as problem:
@@ -167,9 +167,9 @@ def said(message: bytes) -> list[tuple[object, ...]]:
     return [(s.name, s.rdtype, s.covers, tuple(s)) for section in (read.answer, read.authority) for s in section]
 
 
-def check_ageing(asked: wire.Query, found: wire.Answer) -> None:
+def check_ageing(asked: wire.Query, found: replies.Answer) -> None:
     """Have an answer say the same as the time goes by, whether a reply is made of it or renewed."""
-    reply = wire.write_reply(asked, found, b"")
+    reply = replies.write_reply(asked, found, b"")
     try:
         first = said(b"\0\0" + reply)
     except (dns.exception.DNSException, ValueError):
@@ -177,20 +177,20 @@ def check_ageing(asked: wire.Query, found: wire.Answer) -> None:
     assert len(first) == len(set(found.ttls)) == found.answers + found.authorities
     # Its TTLs are where it says: with every octet of theirs another, the rest is the same.
     others = found._replace(body=with_ttls(found, lambda ttl: ttl ^ 0xFFFFFFFF))
-    assert said(b"\0\0" + wire.write_reply(asked, others, b"")) == first
+    assert said(b"\0\0" + replies.write_reply(asked, others, b"")) == first
     cache = AnswerCache(8, 1 << 20)
     cache.keep(asked.folded, found._replace(lifetime=10**8), "", 0.0)
     for seconds in AGES:
         aged = answers.aged(found.body, found.ttls, seconds)
         assert aged == with_ttls(found, lambda ttl: max(0, ttl - seconds))  # noqa: B023 - called here
-        expected = wire.write_reply(asked, found._replace(body=aged), b"")
+        expected = replies.write_reply(asked, found._replace(body=aged), b"")
         for octets in cache.memory.young.values():
             renewed = Finished(reply, 0.0, 0, octets, 0).renewed(seconds, 1.0)
             assert renewed is not None
             assert renewed.reply == expected
 
 
-def with_ttls(found: wire.Answer, change: Callable[[int], int]) -> bytes:
+def with_ttls(found: replies.Answer, change: Callable[[int], int]) -> bytes:
     """Return an answer's body with other TTLs."""
     body = bytearray(found.body)
     for place in found.ttls:

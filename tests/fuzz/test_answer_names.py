@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from resolver import answers, wire
+from resolver import answers, replies, wire
 from resolver.compression import MalformedAnswerError
 from resolver.rewriting import Terms
 from tests.fuzz.targets import check_ageing, is_readable, said
@@ -94,7 +94,7 @@ def test_names_are_what_they_were(response: tuple[bytes, bytes, str], do: bool) 
         event("malformed")
         return
     asked = wire.read_query(b"\0\0\1\0\0\1\0\0\0\0\0\0" + question)
-    written = b"\0\0" + wire.write_reply(asked, found, b"")
+    written = b"\0\0" + replies.write_reply(asked, found, b"")
     check_ageing(asked, found)
     if not is_readable(data):  # dnspython reads what isn't passed on as well
         event("read by us alone")

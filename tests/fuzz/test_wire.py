@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resolver import answers, wire
+from resolver import answers, replies, wire
 from resolver.compression import MalformedAnswerError
 from resolver.rewriting import Terms
 from resolver.transports import TCP, UDP
@@ -131,19 +131,19 @@ def check_query(data: bytes) -> None:
         query = wire.read_malformed(data)
         assert query.question in data
         assert not query.plain
-        opt = b"" if query.edns is None else wire.opt_record(query.edns, wire.FORMERR, None)
-        reply = wire.write_error(data, wire.FORMERR, query.folded, opt)
+        opt = b"" if query.edns is None else replies.opt_record(query.edns, wire.FORMERR, None)
+        reply = replies.write_error(data, wire.FORMERR, query.folded, opt)
         assert len(reply) + 2 <= len(data)
     else:
         assert query.name == query.name.lower()
         assert query.name.isascii()
         assert data[12 : 12 + len(query.question)] == query.question
         assert wire.read_query(data[:2] + query.plain).plain == query.plain
-        opt = b"" if query.edns is None else wire.opt_record(query.edns, wire.NXDOMAIN, (15, "adult"))
-        reply = wire.write_reply(query, wire.bare(wire.NXDOMAIN), opt)
-        check_reply(data[:2] + wire.truncated(query, wire.NXDOMAIN, opt))
+        opt = b"" if query.edns is None else replies.opt_record(query.edns, wire.NXDOMAIN, (15, "adult"))
+        reply = replies.write_reply(query, replies.bare(wire.NXDOMAIN), opt)
+        check_reply(data[:2] + replies.truncated(query, wire.NXDOMAIN, opt))
     check_reply(data[:2] + reply)
-    check_reply(wire.as_servfail(data[:2] + reply))
+    check_reply(replies.as_servfail(data[:2] + reply))
 
 
 def check_reply(reply: bytes) -> None:
@@ -170,7 +170,7 @@ def check_answer(data: bytes, question: bytes = QUESTION) -> None:
             assert all(struct.unpack_from(">I", aged, place)[0] <= TERMS.max_ttl for place in found.ttls)
         asked = wire.read_query(data[:4] + b"\0\1\0\0\0\0\0\0" + question)
         check_ageing(asked, found)
-        written = wire.write_reply(asked, found, b"")
+        written = replies.write_reply(asked, found, b"")
         again = answers.read_answer(b"\0\0" + written, question, "a.example", TERMS, do=do)
         assert again._replace(ad=found.ad) == (
             # Where all addresses were taken out, nothing says how long that holds.
@@ -386,7 +386,7 @@ def check_own_answer(data: bytes) -> None:
         theirs = chain_of(data)
     except (dns.exception.DNSException, ValueError):
         return  # dnspython reads RDATA too
-    ours = chain_of(data[:2] + wire.write_reply(query, found, b""))
+    ours = chain_of(data[:2] + replies.write_reply(query, found, b""))
     assert ours.canonical_name == theirs.canonical_name
     assert ours.answer == theirs.answer
     assert list(ours.cnames) == list(theirs.cnames)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import dns.message
 
-from resolver import wire
+from resolver import replies, wire
+from resolver.replies import Answer
 from resolver.rewriting import Terms
 from resolver.upstreams.exchange import KEY_BITS, Exchange
 from resolver.upstreams.forwarder import Forwarder
 from resolver.upstreams.server import Server
-from resolver.wire import Answer
 from settings import from_document
 from tests.support.fake_upstream import FakeUpstream
 
@@ -56,7 +56,7 @@ class Asker:
         message = None
         if server is not None and answer is not None:
             query = wire.read_query(b"\0\0" + exchange.wire(server))
-            message = dns.message.from_wire(b"\0\0" + wire.write_reply(query, answer, b""))
+            message = dns.message.from_wire(b"\0\0" + replies.write_reply(query, answer, b""))
         for future in waiting:
             future.set_result(Result(server.name if server else "", message, exchange.ede))
 

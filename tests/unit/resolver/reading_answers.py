@@ -5,10 +5,10 @@ from typing import NamedTuple
 import dns.message
 import dns.rrset
 
-from resolver import wire
+from resolver import replies, wire
 from resolver.answers import read_answer
+from resolver.replies import Answer
 from resolver.rewriting import Terms
-from resolver.wire import Answer
 from tests.unit.resolver.messages import parsed, response_to
 
 TERMS = Terms(0, 86400)
@@ -62,7 +62,7 @@ class Asked(NamedTuple):
 
     def passed_on(self, answer: Answer) -> dns.message.Message:
         """Return what a client gets."""
-        return parsed(wire.write_reply(self.query, answer, b""))
+        return parsed(replies.write_reply(self.query, answer, b""))
 
 
 def lines(section: list[dns.rrset.RRset]) -> list[str]:

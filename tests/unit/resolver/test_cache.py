@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.cache import AnswerCache, Kept, Memory
-from resolver.wire import Answer
+from resolver.replies import Answer
 
 ANSWER = Answer(0, ad=True, answers=1, authorities=0, body=b"record", ttls=(2,), lifetime=60, targets=("b.example",))
 

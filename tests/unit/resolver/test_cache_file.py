@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from resolver import cache_file
 from resolver.cache import ENTRY_OCTETS, AnswerCache, Kept
-from resolver.wire import Answer
+from resolver.replies import Answer
 from settings import Settings, from_document
 from tests.unit.resolver.bench import Clock
 

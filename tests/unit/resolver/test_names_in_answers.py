@@ -11,7 +11,7 @@ from typing import Any
 import dns.message
 import pytest
 
-from resolver import answers, wire
+from resolver import answers, replies, wire
 from resolver.compression import MalformedAnswerError
 from tests.unit.resolver.messages import octets, parsed, uncompressed
 from tests.unit.resolver.reading_answers import SOA, Asked, lines
@@ -139,7 +139,7 @@ def test_a_name_is_the_same_however_old_the_answer_is(rtype: int, data: bytes, t
     data = data.replace(INTO_TTL, pointer(START + place))
     asked = Asked(rdtype=f"TYPE{rtype}")
     answer = asked.read(message(record(rtype, data, ttl=ttl), record(rtype, data, ttl=ttl), qtype=rtype))
-    written = wire.write_reply(asked.query, answer, b"")
+    written = replies.write_reply(asked.query, answer, b"")
     theirs = dns.message.from_wire(message(record(rtype, data, ttl=ttl), qtype=rtype))
     assert texts(parsed(written)) == texts(theirs)
     for seconds in (1, 0x5100, 10**6):
@@ -268,7 +268,7 @@ def test_owners_take_two_octets_where_they_stand_already() -> None:
     assert lines(asked.passed_on(answer).answer) == lines(response.answer)
     assert len(answer.body) == sum(12 + len(name) + 1 for name in names[1:]) + 3 * 16
     assert len(answer.body) < len(uncompressed(response)) / 1.5
-    again = asked.read(b"\0\0" + wire.write_reply(asked.query, answer, b""))
+    again = asked.read(b"\0\0" + replies.write_reply(asked.query, answer, b""))
     assert again == answer  # as it came
 
 

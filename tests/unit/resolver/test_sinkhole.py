@@ -5,7 +5,7 @@ import dns.rcode
 import pytest
 
 from policy.snapshot import Group
-from resolver import wire
+from resolver import replies, wire
 from resolver.sinkhole import sink
 
 TTL = 10
@@ -22,7 +22,7 @@ MODES = {
 def sunk(mode: str, rdtype: str, name: str = "bad.example") -> dns.message.Message:
     query = wire.read_query(dns.message.make_query(name, rdtype).to_wire())
     answer = sink(MODES[mode], query.qtype, TTL)
-    return dns.message.from_wire(b"\0\0" + wire.write_reply(query, answer, b""))
+    return dns.message.from_wire(b"\0\0" + replies.write_reply(query, answer, b""))
 
 
 @pytest.mark.parametrize(

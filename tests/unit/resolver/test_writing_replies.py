@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolver import records, wire
-from resolver.wire import Answer
+from resolver import records, replies, wire
+from resolver.replies import Answer
 from tests.unit.resolver.messages import ede, octets, parsed, rdata
 from tests.unit.resolver.test_reading_queries import read
 
-NOTHING = wire.bare(wire.NOERROR)
+NOTHING = replies.bare(wire.NOERROR)
 ADDRESS = records.answer([records.record(1, bytes([192, 0, 2, 1]), 60)], ttl=60)
 
 
 def written(query: wire.Query, answer: Answer = NOTHING, error: tuple[int, str] | None = None) -> bytes:
     """Return a reply without its ID, with an OPT record where the query has one."""
-    opt = b"" if query.edns is None else wire.opt_record(query.edns, answer.rcode, error)
-    return wire.write_reply(query, answer, opt)
+    opt = b"" if query.edns is None else replies.opt_record(query.edns, answer.rcode, error)
+    return replies.write_reply(query, answer, opt)
 
 
 def test_a_reply_echoes_the_question_and_what_the_client_may_see() -> None:
@@ -66,7 +66,7 @@ def test_the_opt_record_offers_1232_octets_and_copies_do_alone(do: bool) -> None
 
 
 def test_an_extended_code_is_split_between_header_and_opt() -> None:
-    reply = parsed(written(read(use_edns=1), wire.bare(wire.BADVERS)))
+    reply = parsed(written(read(use_edns=1), replies.bare(wire.BADVERS)))
     assert reply.rcode() == dns.rcode.BADVERS
     assert reply.edns == 0
 
@@ -79,7 +79,7 @@ def test_an_extended_errors_text_is_short_and_utf8(text: str) -> None:
     assert isinstance(option, dns.edns.EDEOption)
     assert option.code == 15
     assert text.startswith(option.text or "")
-    assert len((option.text or "").encode()) <= wire.MAX_EDE_TEXT
+    assert len((option.text or "").encode()) <= replies.MAX_EDE_TEXT
     assert bool(option.text) == bool(text)
 
 
@@ -95,9 +95,9 @@ def test_options_are_added_to_those_that_are_there(
     """RFC 8467 section 4.1: a padded message, its ID included, is a multiple of 468 octets."""
     query = read(use_edns=0, want_dnssec=True)
     assert query.edns is not None
-    opt = wire.opt_record(query.edns, wire.NOERROR, error)
-    reply = wire.write_reply(query, Answer(0, False, 1, 0, records.record(65280, bytes(size), 60), (), 60), opt)
-    whole = b"\x12\x34" + wire.with_options(reply, len(opt), keepalive=keepalive, padded=padded)
+    opt = replies.opt_record(query.edns, wire.NOERROR, error)
+    reply = replies.write_reply(query, Answer(0, False, 1, 0, records.record(65280, bytes(size), 60), (), 60), opt)
+    whole = b"\x12\x34" + replies.with_options(reply, len(opt), keepalive=keepalive, padded=padded)
     message = dns.message.from_wire(whole)
     expected = ([15] if error is not None else []) + ([11] if keepalive is not None else []) + ([12] if padded else [])
     assert [int(option.otype) for option in message.options] == expected
@@ -122,13 +122,13 @@ def test_options_are_added_to_those_that_are_there(
 def test_the_udp_limit(payload: int | None, limit: int) -> None:
     """RFC 6891 section 6.2.3 and .5: below 512 is 512; never over what passes any path."""
     query = read(use_edns=False) if payload is None else read(use_edns=0, payload=payload)
-    assert wire.udp_limit(query) == limit
+    assert replies.udp_limit(query) == limit
 
 
 def test_a_truncated_reply_holds_nothing_but_the_question() -> None:
     query = read(use_edns=0)
     assert query.edns is not None
-    reply = parsed(wire.truncated(query, 0, wire.opt_record(query.edns, 0, None)))
+    reply = parsed(replies.truncated(query, 0, replies.opt_record(query.edns, 0, None)))
     assert dns.flags.to_text(reply.flags) == "QR TC RD RA"
     assert reply.question[0].to_text() == "a.example. IN A"
     assert not reply.answer
@@ -141,7 +141,7 @@ def test_servfail_in_place_of_a_reply_keeps_who_asked_what(edns: bool) -> None:
     query = dns.message.make_query("aa.example", "A", use_edns=0 if edns else False, want_dnssec=edns, flags=0x0130)
     whole = written(wire.read_query(query.to_wire()), ADDRESS._replace(ad=True), (15, "x"))
     assert rdata(parsed(whole)) == ["192.0.2.1"]
-    reply = dns.message.from_wire(wire.as_servfail(query.to_wire()[:2] + whole))
+    reply = dns.message.from_wire(replies.as_servfail(query.to_wire()[:2] + whole))
     assert query.is_response(reply)
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert not reply.answer
@@ -152,7 +152,7 @@ def test_servfail_in_place_of_a_reply_keeps_who_asked_what(edns: bool) -> None:
 
 
 def test_servfail_in_place_of_an_error_without_a_question() -> None:
-    reply = dns.message.from_wire(wire.as_servfail(b"\x12\x34" + wire.write_error(octets(b"a"), wire.FORMERR)))
+    reply = dns.message.from_wire(replies.as_servfail(b"\x12\x34" + replies.write_error(octets(b"a"), wire.FORMERR)))
     assert reply.rcode() == dns.rcode.SERVFAIL
     assert not reply.question
 
