@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from dnslib import RR
+from dnslib.label import DNSBuffer
 
 _DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
@@ -254,6 +255,7 @@ class LocalRecord(NamedTuple):
 
 LOCAL_TYPES = ("A", "AAAA", "CNAME", "PTR", "TXT", "SRV", "MX")
 LOCAL_TTL = 300
+LONGEST_DATA = 4_096  # octets: many times what a key in a TXT record takes
 _ADDRESS_TYPES = {"A": 4, "AAAA": 6}
 _WORDS = {"CNAME": 1, "PTR": 1, "MX": 2, "SRV": 4}
 """Of how many words the data of a record is."""
@@ -278,10 +280,14 @@ def local_record(value: object) -> LocalRecord:
     words = len(record.rdata.split())
     if words != _WORDS.get(record.rdtype, words):
         raise ValueError(f"{text!r}: the data of {record.rdtype} has {_WORDS[record.rdtype]} words, not {words}")
+    buffer = DNSBuffer()
     try:
-        RR.fromZone(f". 0 IN {record.rdtype} {record.rdata}\n")
+        (found,) = RR.fromZone(f". 0 IN {record.rdtype} {record.rdata}\n")
+        found.rdata.pack(buffer)  # where names are found too long
     except Exception as problem:  # dnslib lets whatever goes wrong in its parser through
-        raise ValueError(f"{text!r}: {record.rdata!r} can't be the data of {record.rdtype}") from problem
+        raise ValueError(f"{text[:200]!r}: {record.rdata[:200]!r} can't be the data of {record.rdtype}") from problem
+    if len(buffer.data) > LONGEST_DATA:
+        raise ValueError(f"{text[:200]!r}: data of {len(buffer.data)} octets is longer than {LONGEST_DATA}")
     return record
 
 

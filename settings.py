@@ -1,7 +1,8 @@
 """The configuration: hallmonitor.toml and the environment become one frozen `Settings`.
 
 Every key has a default, so no file is needed. All that is wrong is reported together, each with its dotted path.
-Imports nothing of the project: every process reads its settings from here.
+Imports nothing of the project but `setting_values`, which imports nothing of it: every process reads its settings from
+here.
 """
 
 import os

@@ -150,11 +150,14 @@ class JournalWriter:
                 with contextlib.suppress(OSError):
                     os.fdatasync(complete)
                 os.close(complete)
-        with contextlib.suppress(OSError):  # given up meanwhile
-            if self._is_new:
-                self._is_new = False
+        if self._is_new:
+            self._is_new = False
+            try:
                 _sync_directory(self._directory)
-            if fd >= 0:
+            except OSError:
+                self._is_new = True  # next time, then
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # given up meanwhile
                 os.fdatasync(fd)
 
     def close(self) -> None:

@@ -21,7 +21,6 @@ from resolver.rewriting import (
     HEAD,
     LONGEST_CHAIN,
     SERVICES,
-    TTL,
     Terms,
     is_keepable,
     is_within,
@@ -29,7 +28,7 @@ from resolver.rewriting import (
     written_anew,
 )
 from resolver.service_binding import BrokenServiceError
-from resolver.wire import AD, CLASS_IN, HEADER_LENGTH, RCODE_MASK, RECORD, TYPE_CNAME, TYPE_SOA, new
+from resolver.wire import AD, CLASS_IN, HEADER_LENGTH, RCODE_MASK, RECORD, TTL, TYPE_CNAME, TYPE_SOA, new
 
 _CHECKED = {*ADDRESS_LENGTHS, *SERVICES, *NAMES_IN_DATA}
 # RFC 1035 section 4.1.4: an owner that stands elsewhere, first of all where the question's name does.

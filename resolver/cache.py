@@ -9,7 +9,7 @@ from struct import Struct
 from typing import Generic, NamedTuple, TypeVar
 
 from resolver.replies import Answer
-from resolver.wire import skip_name
+from resolver.wire import TTL, skip_name
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -105,7 +105,6 @@ class Kept(NamedTuple):
 # When it was received, how long it holds, response code, bits, answers, authorities, TTLs, upstream, octets of targets.
 HEAD = Struct("<dIBBHHHHH")
 _AD, _STRIPPED = 1, 2
-_TTL = Struct(">I")
 COMMON_PLACES = 16
 
 
@@ -219,8 +218,8 @@ class Finished(NamedTuple):
         body = HEAD.size + 2 * places + targets
         behind_question = skip_name(self.reply, 10) + 4
         for place in _PLACES[places].unpack_from(self.kept, HEAD.size):
-            (ttl,) = _TTL.unpack_from(self.kept, body + place)
-            _TTL.pack_into(reply, behind_question + place, max(0, ttl - seconds))
+            (ttl,) = TTL.unpack_from(self.kept, body + place)
+            TTL.pack_into(reply, behind_question + place, max(0, ttl - seconds))
         return self._replace(reply=bytes(reply), valid_until=received + min(seconds + 1, lifetime))
 
 

@@ -332,7 +332,7 @@ class Chains:
         if not answer.is_stripped:
             return whole
         # What was taken out there may not be had by this name either; what is left lives as long as it would have.
-        ttls = (rewriting.TTL.unpack_from(whole.body, place)[0] for place in whole.ttls)
+        ttls = (wire.TTL.unpack_from(whole.body, place)[0] for place in whole.ttls)
         return whole._replace(is_stripped=True, lifetime=min(answer.lifetime, *ttls))
 
     def _key_of(self, chain: Chain, target: str) -> bytes:

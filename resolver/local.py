@@ -4,7 +4,7 @@ A record of our own comes first, then a zone that has servers of its own, then t
 a group may reach is the policy's business.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_network
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dnslib import QTYPE
 
+from policy.names import lineage
 from resolver import records
 from resolver.compression import MalformedAnswerError
 from resolver.replies import Answer, bare
@@ -71,7 +72,7 @@ class LocalNames:
         for item in items:
             self._add(item._replace(ttl=ttls[item.name, item.rdtype]))
         self._has_wildcards = any(name.startswith("*.") for name in self._records)
-        self._there = {above for name in self._records for above in _with_those_above(name)}
+        self._there = {above for name in self._records for above in lineage(name)}
         """Names that have a record of ours, and those between them and the root."""
         # RFC 4592 section 2.2.2: a wildcard doesn't stand for a name above one of ours, which is there without records.
         between = [name for name in self._there - self._records.keys() if self._is_below_wildcard(name)]
@@ -86,7 +87,7 @@ class LocalNames:
             self._aliases[item.name] = item.rdata.lower().removesuffix(".")
 
     def _is_below_wildcard(self, name: str) -> bool:
-        return any(f"*.{above}" in self._records for above in _with_those_above(name) if above != name)
+        return any(f"*.{above}" in self._records for above in lineage(name) if above != name)
 
     def is_ours(self, name: str) -> bool:
         """Tell whether a name has a record of ours, or is in a zone with servers of its own."""
@@ -137,7 +138,7 @@ class LocalNames:
         if name in self._there:  # section 2.2.2: a name without a record is there, where one below it has some
             return ""
         # Section 3.3.1: the closest name that is there decides.
-        wildcard = "*." + next((above for above in _with_those_above(name) if above in self._there), "")
+        wildcard = "*." + next((above for above in lineage(name) if above in self._there), "")
         return wildcard if wildcard in self._records else ""
 
     def _special(self, name: str, qtype: int) -> Found | None:
@@ -177,13 +178,6 @@ def zone_of(name: str, zones: Container[str]) -> str:
     while name and name not in zones:
         name = name.partition(".")[2]
     return name
-
-
-def _with_those_above(name: str) -> Iterator[str]:
-    """Yield a name, and each that it is below."""
-    while name:
-        yield name
-        name = name.partition(".")[2]
 
 
 # Special names.

@@ -12,6 +12,7 @@ from resolver.wire import (
     CLASS_IN,
     HEADER_LENGTH,
     RECORD,
+    TTL,
     TYPE_A,
     TYPE_AAAA,
     TYPE_CNAME,
@@ -26,7 +27,6 @@ from resolver.wire import (
 
 LONGEST_CHAIN = 16
 _KEEPABLE = frozenset({wire.NOERROR, wire.NXDOMAIN})
-TTL = Struct(">I")
 HEAD = Struct(">HHHH")  # a header behind the ID
 ADDRESS_LENGTHS = {TYPE_A: 4, TYPE_AAAA: 16}
 SERVICES = {TYPE_SVCB, TYPE_HTTPS}
@@ -277,7 +277,7 @@ def _zones_at(qname: bytes) -> dict[bytes, int]:
 
 
 def is_within(name: str, zone: str) -> bool:
-    """Tell whether a name is the zone's or below it."""
+    """Tell whether a name is the zone's or below it; the root's, ``.``, has them all."""
     return zone in {".", name} or name.endswith("." + zone)
 
 

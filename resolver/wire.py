@@ -21,7 +21,7 @@ UDP_LIMIT_PLAIN = 512  # RFC 1035 section 4.2.1
 STREAM_LIMIT = 65535  # RFC 1035 section 4.2.2: the length has two octets
 UDP_LIMIT_EDNS = 1232  # what passes any path unfragmented: DNS flag day 2020
 
-QR, AA, TC, RD, RA, AD, CD = 0x8000, 0x0400, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
+QR, TC, RD, RA, AD, CD = 0x8000, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 OPCODE_SHIFT, OPCODE_MASK, RCODE_MASK = 11, 0xF, 0xF
 OPCODE_BITS = OPCODE_MASK << OPCODE_SHIFT
 DO = 0x8000  # RFC 3225: the first bit of the OPT record's flags
@@ -56,6 +56,7 @@ OPTION_KEEPALIVE, OPTION_PADDING, OPTION_EDE = 11, 12, 15  # RFC 7828, 7830, 891
 
 RECORD = Struct(">HHIH")
 """What a record says behind its owner: type, class, TTL, length of its data."""
+TTL = Struct(">I")
 COUNTS = Struct(">HHHHH")
 """A header behind the ID: flags, and how many records each section has."""
 TYPE_NAMES: dict[int, str] = dict(QTYPE.forward)

@@ -1,14 +1,11 @@
 """Who may hold a connection: within limits, the newest comers, at the cost of those that have been silent longest."""
 
-import logging
 import socket
 from collections.abc import Iterable
 
 from resolver.engine import Engine
 from resolver.listeners.connection import Connection, Service
 from resolver.listeners.limits import Limits
-
-log = logging.getLogger(__name__)
 
 
 class Connections:

@@ -6,12 +6,12 @@ Decides on methods, paths and fields; `http1` and `http2` bring them here and ta
 import re
 from base64 import urlsafe_b64decode
 from email.utils import formatdate
-from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from resolver import wire
+from resolver.wire import RECORD, TTL
 
 PATH = b"/dns-query"
 MEDIA_TYPE = b"application/dns-message"  # RFC 8484 section 6
@@ -20,8 +20,6 @@ MOST_FIELDS = 16  # in a URL's query
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
-_RECORD = Struct(">HHIH")
-_TTL = Struct(">I")
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -119,12 +117,12 @@ def freshness(reply: bytes) -> int | None:
             position = wire.skip_name(reply, position) + 4
         for number in range(answers + authorities):
             position = wire.skip_name(reply, position)
-            rtype, _, ttl, length = _RECORD.unpack_from(reply, position)
-            position += _RECORD.size + length
+            rtype, _, ttl, length = RECORD.unpack_from(reply, position)
+            position += RECORD.size + length
             if number < answers:
                 ttls.append(ttl)
             elif rtype == wire.TYPE_SOA:
-                ttls.append(min(ttl, _TTL.unpack_from(reply, position - _TTL.size)[0]))
+                ttls.append(min(ttl, TTL.unpack_from(reply, position - TTL.size)[0]))
     except (IndexError, struct_error, wire.MalformedQueryError):
         return None
     return None if position > len(reply) else min(ttls, default=None)

@@ -1,7 +1,6 @@
 """UDP, drained in bursts."""
 
 import asyncio
-import logging
 import socket
 import time
 from contextlib import suppress
@@ -9,8 +8,6 @@ from contextlib import suppress
 from resolver.engine import Engine
 from resolver.listeners.binding import bind
 from setting_values import Endpoint
-
-log = logging.getLogger(__name__)
 
 BURST = 64
 REST_SECONDS = 0.1

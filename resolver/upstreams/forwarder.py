@@ -22,6 +22,7 @@ from resolver.replies import Answer
 from resolver.rewriting import Terms
 from resolver.upstreams.exchange import KEY_DO, KEY_PRIVATE, Exchange, Route
 from resolver.upstreams.https import HttpsTransport
+from resolver.upstreams.matching import Transport
 from resolver.upstreams.server import Server
 from resolver.upstreams.stream import StreamTransport
 from resolver.upstreams.tls import tls_context
@@ -169,12 +170,7 @@ class Forwarder:
         server.asked = now
         if server.plain_until > now and server not in exchange.plain:
             exchange.plain += (server,)
-        try:
-            is_sent = server.transport.send(exchange, server)
-        except Exception:  # a bug in a transport costs this try
-            log.exception("%s can't be asked", server.name)
-            is_sent = False
-        if is_sent:
+        if _is_sent(server.transport, exchange, server):
             exchange.sent.setdefault(server, now)
             return True
         exchange.ede = EDE_NETWORK_ERROR
@@ -297,7 +293,7 @@ class Forwarder:
         """Ask for the whole of a truncated answer, which is never passed on as whole (RFC 2181 section 9)."""
         stream = server.over_tcp if exchange.cut.count(server) < TRIES_EACH else None  # it may be cut there as well
         exchange.cut += (server,)
-        if stream is not None and stream.send(exchange, server):
+        if stream is not None and _is_sent(stream, exchange, server):
             exchange.sent[server] = now
         elif not exchange.sent:
             self._try_next(exchange, now)
@@ -337,6 +333,15 @@ class Forwarder:
         for route in (self._default, *self._zones.values()):
             for server in route.servers:
                 server.close()
+
+
+def _is_sent(transport: Transport, exchange: Exchange, server: Server) -> bool:
+    """Have a transport ask, and tell whether it could; a bug in one costs this try."""
+    try:
+        return transport.send(exchange, server)
+    except Exception:
+        log.exception("%s can't be asked", server.name)
+        return False
 
 
 TC_OCTET = wire.TC >> 8

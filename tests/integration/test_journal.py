@@ -572,6 +572,31 @@ def test_sync_while_there_is_no_segment_does_no_harm(writer: JournalWriter, tmp_
     assert read_all(tmp_path).lookups == expected
 
 
+def test_a_directory_that_could_not_be_synced_is_synced_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(tmp_path, node="node", worker=0)
+    log(writer, "a.example")
+    assert writer.commit()
+    fails = iter([True])
+    synced: list[Path] = []
+    files: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", files.append)
+
+    def sync(directory: Path) -> None:
+        if next(fails, False):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        synced.append(directory)
+
+    monkeypatch.setattr(journal, "_sync_directory", sync)
+    writer.sync()
+    assert (synced, len(files)) == ([], 1)
+    writer.sync()
+    writer.sync()
+    assert (synced, len(files)) == ([tmp_path], 3)
+    writer.close()
+
+
 def test_a_segment_may_be_closed_twice(tmp_path: Path) -> None:
     writer = JournalWriter(tmp_path, node="node", worker=0)
     expected = log(writer, "a.example")

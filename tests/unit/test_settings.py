@@ -487,6 +487,9 @@ def test_an_address_in_brackets_from_the_environment_is_no_json(tmp_path: Path) 
         ("printer.example SRV 1 2 x host.example", "can't be the data of SRV"),
         ("prin ter.example A 10.1.2.3", "is no record"),
         ("a..example A 10.1.2.3", "is no domain name"),
+        (f"a.example CNAME {'long.' * 60}example", "can't be the data of CNAME"),
+        (f"a.example MX 10 {'x' * 64}.example", "can't be the data of MX"),
+        ("a.example TXT " + '"x" ' * 2_049, "data of 4098 octets is longer than 4096"),
         (7, "must be text"),
     ],
 )

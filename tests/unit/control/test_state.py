@@ -71,7 +71,7 @@ def test_whoever_asks_whether_one_serves_keeps_none_from_starting(state: StateDi
     try:
         for _ in range(100):
             with state.serving():
-                pass
+                assert state.is_served()
     finally:
         ended.set()
         asking.join()

@@ -458,6 +458,23 @@ async def test_when_tcp_brings_nothing_the_next_upstream_is_asked(bench: Bench) 
     assert answers(bench) == ["192.0.2.7"]
 
 
+async def test_a_bug_where_tcp_is_asked_costs_that_try(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> bool:
+        raise ZeroDivisionError
+
+    bench.ask()
+    first = bench.network.last
+    monkeypatch.setattr(first.server.over_tcp, "send", broken)
+    first.answer(flags=dns.flags.TC)
+    assert f"{first.server.name} can't be asked" in caplog.text
+    assert asked(bench)[-1] == ("54", "udp")
+    bench.network.last.answer(A)
+    await turn()
+    assert answers(bench) == ["192.0.2.7"]
+
+
 async def test_late_truncated_answers_do_not_end_the_wait_for_the_whole_one(bench: Bench, clock: Clock) -> None:
     """RFC 2181 section 9: what is truncated is neither passed on as whole nor cached."""
     bench.ask()
