@@ -45,8 +45,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             "title": "Hall Monitor",
             "version": version(_DISTRIBUTION),
             "description": (
-                "Times are RFC 3339. Long lists come in pages: pass `next_cursor` as `cursor` to go on; short ones are "
-                "one. "
+                "Times are RFC 3339. Lists come in pages: pass `next_cursor` as `cursor` to go on. "
                 "Errors are RFC 9457 problem details. A change is in force on every worker when its reply is there. "
                 f"Roles, each including the ones before: {', '.join(Role)}."
             ),

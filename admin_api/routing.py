@@ -22,6 +22,7 @@ from storage.paging import Page
 from storage.sources import Source
 from storage.tokens import Role, Token
 
+LONGEST_PAGE = 1_000
 PREFIX = "/api/v1"
 
 T = TypeVar("T")
@@ -169,9 +170,18 @@ def page(found: Page[T], present: Callable[[T], dict[str, Any]]) -> Reply:
     return Reply({"items": [present(item) for item in found.items], "next_cursor": cursor})
 
 
-def whole_list(items: list[dict[str, Any]]) -> Reply:
-    """Return the reply of a list that is short enough to be given at once: one page, and the last."""
-    return Reply({"items": items, "next_cursor": None})
+IN_PAGES: Mapping[str, Field] = {
+    "cursor": forms.numbered_cursor(),
+    "limit": forms.limited(default=LONGEST_PAGE, maximum=LONGEST_PAGE),
+}
+"""The parameters of a list that is short enough to be read at once, and is one page mostly."""
+
+
+def page_of(call: Call, items: list[dict[str, Any]]) -> Reply:
+    """Return the reply of one page of a whole list; its cursor says how many items came before."""
+    first = call.query.get("cursor", 0)
+    behind = first + call.query.get("limit", LONGEST_PAGE)
+    return Reply({"items": items[first:behind], "next_cursor": str(behind) if behind < len(items) else None})
 
 
 def serve(api: Api, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from admin_api import forms
 from admin_api.presenting import present
-from admin_api.routing import PREFIX, Call, Reply, Route, whole_list
+from admin_api.routing import IN_PAGES, PREFIX, Call, Reply, Route, page_of
 from storage import categories
 from storage.categories import MAX_SEVERITY, Category, Kind
 from storage.database import Change
@@ -27,7 +27,7 @@ _NEW: Mapping[str, forms.Field] = {
 
 async def list_categories(call: Call) -> Reply:
     """List categories, the most severe first."""
-    return whole_list([present(found) for found in await call.read(categories.list_all)])
+    return page_of(call, [present(found) for found in await call.read(categories.list_all)])
 
 
 async def get_category(call: Call) -> Reply:
@@ -63,7 +63,7 @@ _CATEGORIES = f"{PREFIX}/categories"
 _CATEGORY = f"{_CATEGORIES}/{{key}}"
 
 ROUTES = (
-    Route("GET", _CATEGORIES, list_categories, "List the categories.", "CategoryPage", Role.VIEWER),
+    Route("GET", _CATEGORIES, list_categories, "List the categories.", "CategoryPage", Role.VIEWER, query=IN_PAGES),
     Route("GET", _CATEGORY, get_category, "Show a category.", "Category", Role.VIEWER),
     Route("POST", _CATEGORIES, add_category, "Add a category.", "ChangedCategory", Role.ADMIN, status=201, body=_NEW),
     Route("PATCH", _CATEGORY, update_category, "Change a category.", "ChangedCategory", Role.ADMIN, body=_CHANGES),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from admin_api import forms
 from admin_api.presenting import present
-from admin_api.routing import PREFIX, Call, Reply, Route, whole_list
+from admin_api.routing import IN_PAGES, PREFIX, Call, Reply, Route, page_of
 from storage import groups, networks
 from storage.database import Change
 from storage.groups import MAX_ADDRESSES, Group, Mode
@@ -14,7 +14,7 @@ from storage.tokens import Role
 
 async def list_groups(call: Call) -> Reply:
     """List groups by name."""
-    return whole_list([present(found) for found in await call.read(groups.list_all)])
+    return page_of(call, [present(found) for found in await call.read(groups.list_all)])
 
 
 async def get_group(call: Call) -> Reply:
@@ -49,7 +49,7 @@ async def unblock_category(call: Call) -> Reply:
 
 async def list_networks(call: Call) -> Reply:
     """List networks."""
-    return whole_list([present(found) for found in await call.read(networks.list_all)])
+    return page_of(call, [present(found) for found in await call.read(networks.list_all)])
 
 
 async def add_network(call: Call) -> Reply:
@@ -83,7 +83,7 @@ _BLOCKED = f"{_GROUPS}/{{name}}/blocked/{{category}}"
 _NETWORK = f"{_NETWORKS}/{{cidr:.+}}"  # a network's slash stands in the path, escaped or not
 
 ROUTES = (
-    Route("GET", _GROUPS, list_groups, "List the groups.", "GroupPage", Role.VIEWER),
+    Route("GET", _GROUPS, list_groups, "List the groups.", "GroupPage", Role.VIEWER, query=IN_PAGES),
     Route("GET", f"{_GROUPS}/{{name}}", get_group, "Show a group.", "Group", Role.VIEWER),
     Route(
         "POST",
@@ -113,7 +113,7 @@ ROUTES = (
     ),
     Route("PUT", _BLOCKED, block_category, "Block a category for a group.", "ChangedGroup", Role.ADMIN),
     Route("DELETE", _BLOCKED, unblock_category, "Stop blocking a category for a group.", "ChangedGroup", Role.ADMIN),
-    Route("GET", _NETWORKS, list_networks, "List the networks.", "NetworkPage", Role.VIEWER),
+    Route("GET", _NETWORKS, list_networks, "List the networks.", "NetworkPage", Role.VIEWER, query=IN_PAGES),
     Route(
         "POST",
         _NETWORKS,

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from admin_api import forms, listings
 from admin_api.presenting import present
-from admin_api.routing import PREFIX, Call, Reply, Route, whole_list
+from admin_api.routing import IN_PAGES, PREFIX, Call, Reply, Route, page_of
 from admin_api.times import parse_time
 from storage import checks, loading, sources, versions
 from storage.checks import MAX_LOCATION
@@ -64,7 +64,7 @@ _CHANGES: Mapping[str, forms.Field] = {"enabled": forms.flag("Whether it counts.
 
 async def list_sources(call: Call) -> Reply:
     """List sources by key."""
-    return whole_list([present(found) for found in await call.read(sources.list_all)])
+    return page_of(call, [present(found) for found in await call.read(sources.list_all)])
 
 
 async def get_source(call: Call) -> Reply:
@@ -113,7 +113,7 @@ async def list_versions(call: Call) -> Reply:
     def work(connection: Connection) -> list[Version]:
         return versions.of_source(connection, sources.get(connection, call.path("key")).id)
 
-    return whole_list([present(found) for found in await call.read(work)])
+    return page_of(call, [present(found) for found in await call.read(work)])
 
 
 async def roll_back_source(call: Call) -> Reply:
@@ -127,7 +127,7 @@ async def roll_back_source(call: Call) -> Reply:
 async def search_sources(call: Call) -> Reply:
     """Find the lists that hold a name."""
     name, at = call.query["name"], call.query.get("at")
-    return whole_list(await call.read(lambda connection: listings.holding(connection, name, at=at)))
+    return page_of(call, await call.read(lambda connection: listings.holding(connection, name, at=at)))
 
 
 _SOURCES = f"{PREFIX}/sources"
@@ -135,7 +135,13 @@ _SOURCE = f"{_SOURCES}/{{key}}"
 
 ROUTES = (
     Route(
-        "GET", _SOURCES, list_sources, "List the sources and how their last refresh went.", "SourcePage", Role.VIEWER
+        "GET",
+        _SOURCES,
+        list_sources,
+        "List the sources and how their last refresh went.",
+        "SourcePage",
+        Role.VIEWER,
+        query=IN_PAGES,
     ),
     Route(
         "GET",
@@ -145,6 +151,7 @@ ROUTES = (
         "ListingPage",
         Role.VIEWER,
         query={
+            **IN_PAGES,
             "name": forms.parameter("The name.", checks.domain, required=True),
             "at": forms.parameter(
                 "What was listed then; now if not given.", parse_time, schema={"format": "date-time"}
@@ -179,6 +186,7 @@ ROUTES = (
         "List what a source held when, the newest first.",
         "SourceVersionPage",
         Role.VIEWER,
+        query=IN_PAGES,
     ),
     Route(
         "POST",

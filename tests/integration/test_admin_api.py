@@ -9,7 +9,7 @@ import pytest
 from admin_api.times import parse_time
 from policy.rules import Rule
 from querylog.errors import StoreDownError
-from storage import audit, categories, exceptions, sources
+from storage import audit, categories, exceptions, groups, networks, sources
 from storage.audit import AuditEvent
 from storage.database import Database, now
 from storage.errors import DatabaseDownError
@@ -510,6 +510,26 @@ class TestTheService:
         assert reply.status == 200
         assert 'hallmonitor_lookups_total{worker="0"} 100' in reply.text
         assert 'hallmonitor_source_rules{source="list-a"} 120' in reply.text
+
+    @pytest.mark.parametrize("path", ["/sources", "/categories", "/groups", "/networks"])
+    async def test_short_lists_come_in_pages_too(self, api: ApiClient, database: Database, path: str) -> None:
+        with database.change("set-up") as change:
+            for number in range(5):
+                categories.ensure(change, f"c{number}")
+                groups.ensure(change, f"g{number}")
+                networks.add(change, f"192.0.2.{number}/32", "g0", "")
+                add_source(change, f"s{number}")
+        whole = (await api.get(path)).json
+        assert len(whole["items"]) >= 5
+        assert whole["next_cursor"] is None
+        seen, cursor = [], "0"
+        while cursor is not None:
+            page = (await api.get(f"{path}?limit=2&cursor={cursor}")).json
+            assert 1 <= len(page["items"]) <= 2
+            seen += page["items"]
+            cursor = page["next_cursor"]
+        assert seen == whole["items"]
+        assert (await api.get(f"{path}?limit=0&cursor=x&page=1")).wrong_fields == ["cursor", "limit", "page"]
 
     async def test_the_api_describes_itself(self, api: ApiClient) -> None:
         reply = await api.get("/openapi.json", role=None)
